@@ -1,0 +1,39 @@
+"""What a node is: read by the agent, used by roles. A fact that is not there yet is None and
+reads *known after apply* in a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of one node. Sources: /etc/os-release, /proc, lscpu, dpkg, systemd."""
+
+    hostname: str = ""
+    os_id: str = ""  # debian, ubuntu, raspbian
+    os_codename: str = ""  # bookworm, trixie, noble
+    arch: str = ""  # uname -m
+    bits: int = 64  # of the userland, not of the kernel
+    python: str = ""  # "3.11"
+    cpus: int = 0
+    sockets: int = 1
+    cores_per_socket: int = 1
+    threads_per_core: int = 1
+    memory_mb: int = 0
+    container: bool = False
+    cgroup: str = ""  # "v2", "v1" or "hybrid"
+    # versions of installed Debian packages that roles ask about; absent = not installed
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Facts:
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in wire.items() if key in known})
+
+
+# the packages whose versions are facts
+ASKED_PACKAGES = ("slurmd", "slurmctld", "slurm-client", "slurm-wlm-basic-plugins", "munge", "openmpi-bin", "libpmix2t64", "libpmix2", "lmod",
+                  "mariadb-server", "sudo")
