@@ -1,4 +1,4 @@
-"""Slurm's host lists: ``node[01-03,07],login`` ↔ the names they stand for (hostlist, slurm.conf(5))."""
+"""Slurm's host lists: ``node[01-03,07],login`` ↔ the names they stand for (slurm.conf(5))."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def expand(text: str) -> list[str]:
         if match["ranges"] is None:
             names.append(match["prefix"])
         else:
-            suffix = match["suffix"]
-            names += [f"{match['prefix']}{number}{suffix}" for number in _numbers(match["ranges"], item)]
+            head, tail = match["prefix"], match["suffix"]
+            names += [head + number + tail for number in _numbers(match["ranges"], item)]
         if len(names) > LIMIT:
             raise ValueError(f"{text!r} stands for more than {LIMIT} names")
     return names

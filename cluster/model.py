@@ -34,6 +34,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Uid = Annotated[int, Field(ge=1000, lt=60000)]
 
 
+# name[extras] with version conditions; no URLs, paths or options
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$")]
+
+
 class Model(BaseModel):
     """Base of every table: frozen, and an unknown key is an error."""
 
@@ -113,10 +118,12 @@ class Node(Model):
 class Storage(Model):
     """[storage]: where homes and shared software come from.
 
-    `external` = the site mounts `home` and `shared` itself; practicum makes folders in them.
+    `external` = the site mounts `home` and `shared` itself on every node (a file server, or one
+    shared disk); practicum makes folders in them. practicum's own NFS server will be a second
+    provider.
     """
 
-    provider: Literal["nfs", "external"] = "nfs"
+    provider: Literal["external"] = "external"
     home: AbsPath = "/home"
     shared: AbsPath = "/nfs"
 
@@ -200,8 +207,8 @@ class Kernel(Model):
 
     name: Name
     title: Text
-    packages: Annotated[tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")], ...], Field(min_length=1)]
-    modules: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$")], ...] = ()
+    packages: Annotated[tuple[Requirement, ...], Field(min_length=1)]
+    modules: tuple[ModuleName, ...] = ()
 
 
 class Cluster(Model):
@@ -229,8 +236,13 @@ class Cluster(Model):
         for entry in self.nodes:
             first = ipaddress.ip_address(entry.address)
             for index, name in enumerate(expand(entry.name)):
-                yield Node(name=name, address=str(first + index), roles=frozenset(entry.roles),
-                           cpus=entry.cpus, memory_mb=entry.memory_mb)
+                yield Node(
+                    name=name,
+                    address=str(first + index),
+                    roles=frozenset(entry.roles),
+                    cpus=entry.cpus,
+                    memory_mb=entry.memory_mb,
+                )
 
     def node(self, name: str) -> Node:
         """The machine of that name; KeyError if there is none."""

@@ -34,6 +34,5 @@ class Facts:
         return cls(**{key: value for key, value in wire.items() if key in known})
 
 
-# the packages whose versions are facts
-ASKED_PACKAGES = ("slurmd", "slurmctld", "slurm-client", "slurm-wlm-basic-plugins", "munge", "openmpi-bin", "libpmix2t64", "libpmix2", "lmod",
-                  "mariadb-server", "sudo")
+# The packages whose versions are facts.
+ASKED_PACKAGES = ("lmod", "mariadb-server", "munge", "openmpi-bin", "slurmctld", "slurmd", "sudo")

@@ -14,7 +14,17 @@ from provisioning.facts import Facts
 from provisioning.resources import Declared, Resource
 
 # In this order; a stage starts on any node when the one before is done on all nodes.
-STAGES = ("base", "identity", "storage", "trust", "database", "controller", "compute", "software", "hub")
+STAGES = (
+    "base",
+    "identity",
+    "storage",
+    "trust",
+    "database",
+    "controller",
+    "compute",
+    "software",
+    "hub",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ def declare(roles: Sequence[Role], context: Context) -> Declared:
                     seen[resource.key] = resource
                     here.append(resource)
                 elif known != resource:
-                    raise ValueError(f"role {role.name} declares {resource.key} differently from a role before it")
+                    raise ValueError(
+                        f"role {role.name} declares {resource.key} unlike a role before it"
+                    )
         stages.append((stage, tuple(here)))
     return Declared(node=context.node.name, stages=tuple(stages))

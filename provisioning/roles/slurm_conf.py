@@ -1,0 +1,148 @@
+"""slurm.conf and its neighbours as text: pure functions of the cluster and the nodes' facts.
+
+Written for Slurm 22.05, 23.11 and 24.11, the versions of Debian 12, Ubuntu 24.04 and Debian 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.load import slurm_time
+
+from cluster.hostlist import fold
+from cluster.model import Cluster, Node, NodeRole, Partition
+from provisioning.facts import Facts
+
+WRITTEN = "# Written by practicum from cluster.toml; `practicum apply` writes it again."
+# Below the physical memory, or a kernel update that takes a little more drains the node.
+MEMORY_SHARE = 0.95
+# What a job gets for each core when it asks for nothing.
+DEFAULT_MEMORY_PER_CPU_MB = 256
+
+
+def has_cgroup_v2(facts: Facts) -> bool:
+    """Whether limits can be cgroup v2's: not in a container, whose host owns the tree."""
+    return facts.cgroup == "v2" and not facts.container
+
+
+def node_line(node: Node, facts: Facts | None) -> str:
+    """One node's hardware: declared in cluster.toml, else from facts.
+
+    A node never reached so far is there, but down, with the reason for all to read.
+    """
+    head = f"NodeName={node.name} NodeAddr={node.address}"
+    if facts is None and node.cpus is None:
+        return f'{head} CPUs=1 State=DOWN Reason="not reached by practicum yet"'
+    facts = facts or Facts()
+    memory = node.memory_mb or int(facts.memory_mb * MEMORY_SHARE)
+    if node.cpus is not None:
+        shape = f"CPUs={node.cpus}"
+    else:
+        shape = (
+            f"CPUs={facts.cpus} Sockets={facts.sockets} CoresPerSocket={facts.cores_per_socket} "
+            f"ThreadsPerCore={facts.threads_per_core}"
+        )
+    # The head node takes jobs last: it has the hub and the controller to run.
+    weight = 100 if node.has(NodeRole.LOGIN) or node.has(NodeRole.CONTROLLER) else 1
+    return f"{head} {shape} RealMemory={memory} Weight={weight} State=UNKNOWN"
+
+
+def partition_line(cluster: Cluster, partition: Partition) -> str:
+    """FORCE on every partition, :1 where cores are not shared.
+
+    Over the same nodes, partitions of one priority tier then see only their own rows of cores:
+    thirty idle notebooks leave every core to jobs, and a full batch queue leaves room for
+    notebooks. With OverSubscribe=NO a job would wait for cores that no notebook has allocated
+    (select/cons_tres, "job_test": such jobs fail before rows are tried). Memory stays shared
+    by all, and is never promised twice.
+    """
+    memory = partition.default_memory_per_cpu_mb
+    cpus = partition.max_cpus_per_node
+    return " ".join(
+        [
+            f"PartitionName={partition.name}",
+            f"Nodes={fold(cluster.partition_nodes(partition))}",
+            f"Default={'YES' if partition.default else 'NO'}",
+            f"MaxTime={slurm_time(partition.max_time)}",
+            f"DefaultTime={slurm_time(partition.default_time)}",
+            f"OverSubscribe=FORCE:{partition.oversubscribe}",
+            *([f"MaxCPUsPerNode={cpus}"] if cpus else []),
+            *([f"DefMemPerCPU={memory}"] if memory else []),
+            "State=UP",
+        ]
+    )
+
+
+def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
+    """slurm.conf(5), held by the controller alone; the others fetch it (configless)."""
+    controller = cluster.first(NodeRole.CONTROLLER)
+    compute = cluster.with_role(NodeRole.COMPUTE)
+    cgroup = bool(compute) and all(
+        has_cgroup_v2(facts[node.name]) for node in compute if node.name in facts
+    )
+    declared = any(node.cpus is not None or node.memory_mb is not None for node in compute)
+    slurm = cluster.slurm
+    lines = [
+        f"ClusterName={cluster.cluster.name}",
+        f"SlurmctldHost={controller.name}({controller.address})",
+        f"SlurmctldPort={slurm.controller_port}",
+        f"SlurmdPort={slurm.node_port}",
+        "SlurmUser=slurm",
+        "AuthType=auth/munge",
+        "CredType=cred/munge",
+        "StateSaveLocation=/var/lib/slurm/slurmctld",
+        "SlurmdSpoolDir=/var/lib/slurm/slurmd",
+        "SlurmctldPidFile=/run/slurmctld.pid",
+        "SlurmdPidFile=/run/slurmd.pid",
+        "SlurmctldLogFile=/var/log/slurm/slurmctld.log",
+        "SlurmdLogFile=/var/log/slurm/slurmd.log",
+        "SlurmctldParameters=enable_configless",
+        *(["SlurmdParameters=config_overrides"] if declared else []),
+        f"MpiDefault={slurm.mpi_default}",
+        f"ProctrackType=proctrack/{'cgroup' if cgroup else 'linuxproc'}",
+        f"TaskPlugin={'task/affinity,task/cgroup' if cgroup else 'task/none'}",
+        f"JobAcctGatherType=jobacct_gather/{'cgroup' if cgroup else 'linux'}",
+        # Memory use is sampled: short enough that a teaching job is seen more than once.
+        "JobAcctGatherFrequency=task=5",
+        "SelectType=select/cons_tres",
+        "SelectTypeParameters=CR_Core_Memory",
+        f"DefMemPerCPU={DEFAULT_MEMORY_PER_CPU_MB}",
+        "SchedulerType=sched/backfill",
+        # A class waits in front of the screen: look again soon after each submission.
+        "SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=10,"
+        "bf_continue",
+        "ReturnToService=2",
+        "SlurmctldTimeout=60",
+        "SlurmdTimeout=120",
+        "KillWait=15",
+        "PropagateResourceLimitsExcept=MEMLOCK",
+        "AccountingStorageType=accounting_storage/slurmdbd",
+        f"AccountingStorageHost={cluster.first(NodeRole.DATABASE).name}",
+        f"AccountingStoragePort={slurm.database_port}",
+        "AccountingStorageEnforce=associations,limits,qos",
+        # never job_env: it would copy tokens of sessions into the database
+        "AccountingStoreFlags=job_script",
+        "PrivateData=jobs,usage",
+        "MailProg=/bin/true",
+        *(node_line(node, facts.get(node.name)) for node in compute),
+        *(partition_line(cluster, partition) for partition in cluster.partitions),
+    ]
+    return "\n".join([WRITTEN, *lines, ""])
+
+
+def cgroup_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
+    """cgroup.conf(5): always there, so that limits do not depend on a default of a version."""
+    cgroup = all(
+        has_cgroup_v2(facts[node.name])
+        for node in cluster.with_role(NodeRole.COMPUTE)
+        if node.name in facts
+    )
+    if not cgroup:
+        versions = [fact.packages.get("slurmd", "") for fact in facts.values()]
+        # From 23.11 slurmd looks for a cgroup tree even when no plugin uses it.
+        return (
+            "CgroupPlugin=disabled\n"
+            if max(versions, default="") >= "23"
+            else "ConstrainRAMSpace=no\n"
+        )
+    return "ConstrainCores=yes\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n"
