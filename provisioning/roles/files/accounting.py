@@ -98,13 +98,12 @@ def wait_for_database():
     while True:
         try:
             sacctmgr("show", "cluster", "format=cluster")
-            return
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             if time.monotonic() > end:
-                raise RuntimeError(
-                    "slurmdbd did not answer within %d s (%s)" % (READY, error)
-                ) from error
+                raise RuntimeError(f"slurmdbd did not answer in {READY} s ({error})") from error
             time.sleep(1)
+        else:
+            return
 
 
 def main(arguments):
