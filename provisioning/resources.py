@@ -63,6 +63,10 @@ class File(Resource):
     ``content`` is text or bytes. A ``secret`` file's content never shows in a diff (a keyed
     hash does), and its image meaning is NEVER unless said otherwise. With ``owner`` or ``group``
     made by an earlier resource of the same run, the id is looked up when it is applied.
+
+    ``validate`` is a command that must exit 0 before the file goes live; ``{}`` among its
+    arguments stands for the temporary file (``("visudo", "-cf", "{}")``). If it fails, the
+    old file stays and its message is the error.
     """
 
     kind: ClassVar[str] = "file"
@@ -73,6 +77,7 @@ class File(Resource):
     mode: int = 0o644
     secret: bool = False
     once: bool = False  # only if missing: what is there is the admin's
+    validate: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
