@@ -1,0 +1,237 @@
+"""The main job, as a student does it: Debian's Chromium against a real lab.
+
+Screenshots are kept in test-output/screenshots, to be looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.lab
+
+SHOTS = Path(__file__).parents[2] / "test-output" / "screenshots"
+START = 180_000  # milliseconds a server may take on a busy two-core machine
+CELL = 60_000
+
+MPI_JOB = r"""
+import pathlib, subprocess, textwrap
+home = pathlib.Path.home()
+(home / "hello.c").write_text(textwrap.dedent('''
+#include <mpi.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+  int rank, size, length; char name[MPI_MAX_PROCESSOR_NAME];
+  MPI_Init(&argc, &argv);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank); MPI_Comm_size(MPI_COMM_WORLD, &size);
+  MPI_Get_processor_name(name, &length);
+  int sum = 0; MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  printf("rank %d of %d on %s sum %d\\n", rank, size, name, sum);
+  MPI_Finalize(); return 0; }
+'''))
+(home / "hello.sh").write_text('''#!/bin/bash
+#SBATCH --job-name=hello-mpi --nodes=2 --ntasks-per-node=2 --time=00:05:00 --output=hello.out
+srun ./hello
+''')
+print(subprocess.run("cd && mpicc -o hello hello.c && sbatch --wait hello.sh && cat hello.out",
+      shell=True, capture_output=True, text=True, timeout=120))
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "Debian's chromium is missing: `make prepare` installs it"
+    with sync_playwright() as driver:
+        chrome = driver.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield chrome
+        chrome.close()
+
+
+def password(lab, name: str) -> str:
+    return next(account.password for account in lab.accounts if account.name == name)
+
+
+def shot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+def log_in(page: Page, lab, name: str, secret: str | None = None) -> None:
+    page.goto(f"{lab.hub_url}/hub/login", timeout=30_000)
+    page.fill("#username_input", name)
+    page.fill("#password_input", secret or password(lab, name))
+    page.click("#login_submit")
+
+
+def start_server(page: Page, lab, name: str) -> list[str]:
+    """From the log-in to JupyterLab; returns what the page said while it started."""
+    log_in(page, lab, name)
+    page.goto(f"{lab.hub_url}/hub/spawn", timeout=30_000)
+    if page.locator("form#spawn_form").count():
+        shot(page, f"{name}-profiles")
+        page.click("form#spawn_form [type=submit]")
+    said: list[str] = []
+    end = time.monotonic() + START / 1000
+    while time.monotonic() < end and "/lab" not in page.url:
+        line = page.locator("#progress-message")
+        try:
+            text = line.inner_text(timeout=500) if line.count() else ""
+        except Exception as error:  # noqa: BLE001 - the page navigates away under us when ready
+            assert "Timeout" in str(error) or "destroyed" in str(error), error
+            text = ""
+        if text and (not said or said[-1] != text):
+            said.append(text)
+            shot(page, f"{name}-wait-{len(said)}")
+        page.wait_for_timeout(100)
+    page.wait_for_url(re.compile(r"/user/[^/]+/lab"), timeout=START)
+    page.wait_for_selector(".jp-Launcher, .jp-Notebook", timeout=START)
+    return said
+
+
+def notebook(page: Page) -> None:
+    page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
+    page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=CELL)
+
+
+def run_cell(page: Page, code: str) -> str:
+    """Type into the last cell, run it, and return its output as text."""
+    cell = page.locator(".jp-Notebook .jp-Cell").last
+    cell.locator(".cm-content").fill(code)
+    index = page.locator(".jp-Notebook .jp-Cell").count() - 1
+    page.keyboard.press("Shift+Enter")
+    done = page.locator(".jp-Notebook .jp-Cell").nth(index)
+    expect(done.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]"), timeout=3 * CELL)
+    output = done.locator(".jp-OutputArea-output")
+    return output.all_inner_texts()[0].strip() if output.count() else ""
+
+
+def squeue(run_on, user: str) -> list[tuple[str, str, str]]:
+    done = run_on("login", ["squeue", "-h", "-u", user, "-o", "%i|%j|%N"])
+    return [tuple(line.split("|")) for line in done.stdout.splitlines()]
+
+
+def test_wrong_password_is_said_in_the_page(lab, browser: Browser) -> None:
+    page = browser.new_context().new_page()
+    log_in(page, lab, "ada", "not-the-password")
+    expect(page.locator(".login_error, .error, #login-main .alert")).to_contain_text(
+        re.compile("Invalid username or password|wrong", re.I)
+    )
+    shot(page, "wrong-password")
+    page.context.close()
+
+
+def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Browser) -> None:
+    ada = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    ben = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    said = start_server(ada, lab, "ada")
+    assert said, "the page said nothing while the server started"
+    start_server(ben, lab, "ben")
+    shot(ada, "jupyterlab")
+
+    notebook(ada)
+    where = run_cell(ada, "import os, socket; print(socket.gethostname(), os.environ['SLURM_JOB_ID'])")
+    host, job = where.split()
+    assert host.startswith("node")
+    jobs = squeue(run_on, "ada")
+    assert [(number, node) for number, _name, node in jobs] == [(job, host)]
+    numpy = run_cell(ada, "import numpy; print(numpy.arange(10).sum())")
+    assert numpy == "45"
+
+    output = run_cell(ada, MPI_JOB)
+    shot(ada, "mpi-job")
+    hosts = set(re.findall(r"rank \d of 4 on (node\d+) sum 6", output))
+    assert len(hosts) == 2, output
+
+    _terminal_gets_its_own_allocation(ada, run_on, job)
+    _ben_has_his_own_job_and_cannot_reach_adas(ben, lab, run_on, job)
+    _accounting_knows_both(run_on)
+    _stop_ends_the_job(ada, lab, run_on, "ada")
+    _stop_ends_the_job(ben, lab, run_on, "ben")
+
+
+def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
+    page.keyboard.press("Control+Shift+l")  # a new launcher
+    page.locator('.jp-LauncherCard[title="Start a new terminal session"]').last.click()
+    terminal = page.locator(".jp-Terminal").last
+    terminal.wait_for(timeout=CELL)
+    page.wait_for_timeout(1500)  # the shell's prompt is drawn on a canvas
+    terminal.click()
+    page.keyboard.type(
+        "srun -N2 bash -c 'echo $SLURM_JOB_ID $(hostname)' > srun.txt 2>&1; "
+        "module avail > modules.txt 2>&1; touch done.txt\n"
+    )
+    end = time.monotonic() + 90
+    while run_on("login", ["test", "-e", "/home/ada/done.txt"]).returncode:
+        assert time.monotonic() < end, run_on("login", ["cat", "/home/ada/srun.txt"]).stdout
+        time.sleep(1)
+    shot(page, "terminal")
+    lines = run_on("login", ["cat", "/home/ada/srun.txt"]).stdout.split("\n")[:2]
+    numbers, hosts = zip(*(line.split() for line in lines), strict=True)
+    assert len(set(hosts)) == 2
+    assert own not in numbers, "srun ran inside the notebook's own job"
+    modules = run_on("login", ["cat", "/home/ada/modules.txt"]).stdout
+    assert "openmpi" in modules, modules
+
+
+def _ben_has_his_own_job_and_cannot_reach_adas(page: Page, lab, run_on, adas_job: str) -> None:
+    notebook(page)
+    own = run_cell(page, "import os; print(os.getuid(), os.environ['SLURM_JOB_ID'])").split()
+    uid = run_on("login", ["id", "-u", "ben"]).stdout.strip()
+    assert own[0] == uid
+    assert own[1] != adas_job
+    refused = run_cell(page, "import os; os.listdir('/home/ada')")
+    assert "PermissionError" in refused
+    tokens = run_cell(
+        page,
+        "import pathlib\n"
+        "found = []\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*/environ'):\n"
+        "    try:\n"
+        "        text = p.read_bytes().decode(errors='replace')\n"
+        "    except OSError:\n"
+        "        continue\n"
+        "    if 'JUPYTERHUB_USER=ada' in text: found.append(p)\n"
+        "print(found)",
+    )
+    assert tokens == "[]"
+    page.goto(f"{lab.hub_url}/user/ada/lab", timeout=30_000)
+    shot(page, "ben-at-adas-server")
+    assert page.locator(".jp-Launcher").count() == 0
+
+
+def _accounting_knows_both(run_on) -> None:
+    rows = run_on(
+        "login", ["sacct", "-a", "-X", "-n", "-P", "-o", "user,jobname,nnodes,account"]
+    ).stdout.splitlines()
+    assert "ada|hello-mpi|2|class" in rows, rows
+    notebooks = {row.split("|")[0] for row in rows if "practicum" in row.split("|")[1]}
+    assert {"ada", "ben"} <= notebooks
+
+
+def _stop_ends_the_job(page: Page, lab, run_on, name: str) -> None:
+    page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
+    page.click("#stop")
+    expect(page.locator("#start")).to_have_text(re.compile("Start My Server"), timeout=60_000)
+    shot(page, f"{name}-stopped")
+    end = time.monotonic() + 60
+    while squeue(run_on, name):
+        assert time.monotonic() < end, f"{name}'s job is still there"
+        time.sleep(1)
+    page.context.close()
