@@ -17,7 +17,7 @@ GUESTS = {
 }
 DEFAULT_GUEST = "debian12"
 # A lab's name becomes part of a bridge's name, and those have 15 characters: "pr-" + 12.
-NAME = re.compile(r"^[a-z][a-z0-9-]{0,11}$")
+NAME = re.compile(r"^[a-z]([a-z0-9-]{0,10}[a-z0-9])?$")
 MAX_NODES = 40
 
 
@@ -69,6 +69,6 @@ def check_name(name: str) -> str:
     if not NAME.match(name):
         raise UsageError(
             f"{name!r} cannot name a lab: use up to 12 lower-case letters, digits and dashes, "
-            "beginning with a letter"
+            "beginning with a letter and not ending with a dash"
         )
     return name

@@ -1,0 +1,276 @@
+"""Nodes: containers that boot a guest tree with systemd-nspawn, an overlay each."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import PracticumError
+from provisioning.lab import network, settings, spawn
+from provisioning.lab.model import LabNode
+from provisioning.lab.system import (
+    CACHE,
+    Process,
+    children,
+    filesystem,
+    mounts,
+    processes_with,
+    remove_tree,
+    run,
+    tail,
+    write,
+)
+
+BOOT_TIMEOUT = 90  # seconds until sshd answers
+# Downloads of uv, pip and npm, run by root on the nodes, are kept between labs.
+CACHES = {"uv": "/root/.cache/uv", "pip": "/root/.cache/pip", "npm": "/root/.npm"}
+_SYSTEMD = Path("/run/systemd/system")  # there when PID 1 is systemd (sd_booted(3))
+_NSPAWN_RUN = Path("/run/systemd/nspawn")
+
+
+@dataclass(frozen=True)
+class Container:
+    """One node of one lab, before or after it runs."""
+
+    lab: str
+    folder: Path  # the lab's own
+    node: LabNode
+    tree: Path
+    subnet: ipaddress.IPv4Network
+
+    @property
+    def machine(self) -> str:
+        """Its name for systemd-nspawn; a lab's name has no dots, so it is no other's prefix."""
+        return machine(self.lab, self.node.name)
+
+    @property
+    def place(self) -> Path:
+        return self.folder / "nodes" / self.node.name
+
+    @property
+    def upper(self) -> Path:
+        """What the node changed in its tree."""
+        return self.place / "upper"
+
+    @property
+    def log(self) -> Path:
+        return self.place / "console.log"
+
+
+def machine(lab: str, node: str) -> str:
+    return f"practicum.{lab}.{node}"
+
+
+def supervisors(lab: str, node: str) -> list[Process]:
+    """The systemd-nspawn process of a node, found by the exact name it was given."""
+    return processes_with(f"--machine={machine(lab, node)}")
+
+
+def leader(lab: str, node: str) -> Process | None:
+    """PID 1 of a node as this machine sees it."""
+    for supervisor in supervisors(lab, node):
+        for child in children(supervisor.pid):
+            if Path(f"/proc/{child.pid}/comm").read_text().strip() == "systemd":
+                return child
+    return None
+
+
+def prepare(
+    container: Container, *, host_key: tuple[str, str], authorized: str, names: Mapping[str, str]
+) -> None:
+    """Write what makes this node itself: name, address, keys. ``host_key`` = (private, public);
+    ``names`` = addresses by node name."""
+    upper = container.upper
+    for folder in ("etc/ssh", "etc/systemd/network", "root/.ssh"):
+        (upper / folder).mkdir(parents=True, exist_ok=True)
+    for name in ("work", "root"):
+        (container.place / name).mkdir(exist_ok=True)
+    for folder in ("root", "root/.ssh"):
+        (upper / folder).chmod(0o700)
+    private, public = host_key
+    prefix = container.subnet.prefixlen
+    servers = "".join(f"nameserver {server}\n" for server in settings.nameservers())
+    own_hosts = "".join(f"{where} {name}\n" for name, where in names.items())
+    # Sorts before systemd's own 80-container-host0.network, which would ask for DHCP.
+    link = (
+        "[Match]\nName=host0\n\n[Network]\n"
+        f"Address={container.node.address}/{prefix}\nGateway={network.gateway(container.subnet)}\n"
+        "DHCP=no\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nEmitLLDP=no\n"
+    )
+    env = settings.environment(_environ(), settings.has_own_certificates(), str(container.subnet))
+    for name, text, mode in (
+        ("etc/hostname", f"{container.node.name}\n", 0o644),
+        ("etc/hosts", f"127.0.0.1 localhost\n{own_hosts}", 0o644),
+        ("etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444),
+        ("etc/environment", env, 0o644),
+        ("etc/systemd/network/10-practicum.network", link, 0o644),
+        ("etc/ssh/ssh_host_ed25519_key", private, 0o600),
+        ("etc/ssh/ssh_host_ed25519_key.pub", public, 0o644),
+        ("root/.ssh/authorized_keys", authorized, 0o600),
+    ):
+        write(upper / name, text, mode)
+    resolver = upper / "etc/resolv.conf"
+    resolver.unlink(missing_ok=True)
+    write(resolver, servers)
+
+
+def _environ() -> Mapping[str, str]:
+    import os  # noqa: PLC0415
+
+    return os.environ
+
+
+def start(container: Container) -> None:
+    """Start a prepared node; it goes on when we end. Does not wait for it to boot."""
+    for shared in (container.folder / "shared/home", container.folder / "shared/nfs"):
+        shared.mkdir(parents=True, exist_ok=True)
+    binds = {container.folder / "shared/home": "/home", container.folder / "shared/nfs": "/nfs"}
+    for name, target in CACHES.items():
+        (CACHE / name).mkdir(parents=True, exist_ok=True)
+        binds[CACHE / name] = target
+    root = container.place / "root"
+    overlay = f"lowerdir={container.tree},upperdir={container.upper},workdir={container.place / 'work'}"
+    nspawn = [
+        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
+        f"--directory={root}", f"--machine={container.machine}",
+        f"--hostname={container.node.name}", f"--network-bridge={network.bridge(container.lab)}",
+        "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe",
+        *(f"--bind={source}:{target}" for source, target in binds.items()),
+        # systemd ≥ 256 starts on cgroup v1 and hybrid hosts only when told to
+        *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy_cgroups() else []),
+    ]  # fmt: skip
+    spawner = [sys.executable, "-I", spawn.__file__, str(root), overlay]
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SYSTEMD_NSPAWN_TMPFS_TMP": "0",  # /tmp as large as the disk: builds happen there
+    }
+    if _SYSTEMD.is_dir():
+        _start_as_unit(container, [*spawner, "--", *nspawn], environment)
+        return
+    groups = [group / container.machine for group in hierarchies()]
+    for group in groups:
+        group.mkdir(exist_ok=True)
+    with container.log.open("wb") as log:
+        subprocess.Popen(
+            [*spawner, *map(str, groups), "--", *nspawn],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True, env=environment, cwd="/",
+        )  # fmt: skip
+
+
+def _start_as_unit(container: Container, command: list[str], environment: Mapping[str, str]) -> None:
+    """Where systemd runs this machine: a unit of its own, which outlives the admin's session."""
+    run(
+        [
+            "systemd-run", "--quiet", "--collect", f"--unit={container.machine}",
+            "--property=Delegate=yes", "--property=KillMode=mixed", "--property=TimeoutStopSec=20",
+            "--property=TasksMax=infinity", f"--property=StandardOutput=file:{container.log}",
+            f"--property=StandardError=file:{container.log}",
+            *(f"--setenv={key}={value}" for key, value in environment.items()),
+            "--", *command,
+        ],
+        timeout=30,
+    )  # fmt: skip
+
+
+def hierarchies() -> list[Path]:
+    """Control-group trees that systemd in a node will manage: cgroup v2 and v1's `name=systemd`."""
+    found = []
+    for where, kind, options in mounts():
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(where)
+    return found
+
+
+def legacy_cgroups() -> bool:
+    """Is this machine's /sys/fs/cgroup something else than pure version 2?"""
+    return (Path("/sys/fs/cgroup"), "cgroup2") not in [(where, kind) for where, kind, _ in mounts()]
+
+
+def wait_for_ssh(containers: Iterable[Container], say: Callable[[str, str], None]) -> None:
+    """Wait until every node's sshd answers. PracticumError names the node and quotes what it
+    wrote on its console when it ends, or does not answer in time."""
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    for container in containers:
+        while not _ssh_answers(container.node.address):
+            gone = not supervisors(container.lab, container.node.name)
+            if gone and time.monotonic() > deadline - BOOT_TIMEOUT + 5:
+                raise PracticumError(f"node {container.node.name} did not boot: {_console(container)}")
+            if time.monotonic() > deadline:
+                raise PracticumError(
+                    f"node {container.node.name} did not answer at {container.node.address}:22 "
+                    f"within {BOOT_TIMEOUT} s: {_console(container)}"
+                )
+            time.sleep(0.1)
+        say(container.node.name, "booted")
+
+
+def _ssh_answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _console(container: Container) -> str:
+    text = container.log.read_text(errors="replace") if container.log.exists() else ""
+    return f"{tail(text)} (console: {container.log})"
+
+
+def stop(lab: str, names: Iterable[str], *, patience: float = 6) -> None:
+    """Stop nodes: ask politely, then end them. Their control groups go too."""
+    names = list(names)
+    running = [process for name in names for process in supervisors(lab, name)]
+    for process in running:
+        process.kill(signal.SIGTERM)  # systemd-nspawn passes it on as an orderly shutdown
+    _wait_gone(running, patience)
+    for process in running:
+        process.kill(signal.SIGKILL)  # the container's PID 1 dies with it, and all in it
+    _wait_gone(running, 10)
+    left = [process for process in running if process.alive()]
+    if left:
+        raise PracticumError(f"process {left[0].pid} of lab {lab} does not end: it hangs in the kernel")
+    for name in names:
+        _remove_leftovers(machine(lab, name))
+
+
+def _wait_gone(processes: Iterable[Process], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while any(process.alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _remove_leftovers(name: str) -> None:
+    for hierarchy in hierarchies():
+        group = hierarchy / name
+        deadline = time.monotonic() + 5
+        while group.is_dir() and time.monotonic() < deadline:
+            for folder in sorted(group.rglob("*"), reverse=True):
+                if folder.is_dir():
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+            with contextlib.suppress(OSError):  # busy until the last process is reaped
+                group.rmdir()
+            time.sleep(0.05)
+    for folder in ("propagate", "unix-export"):
+        remove_tree(_NSPAWN_RUN / folder / name)
+
+
+def check_storage(folder: Path) -> None:
+    """PracticumError where an overlay's upper directory cannot be."""
+    kind = filesystem(folder)
+    if kind in {"overlay", "nfs", "nfs4", "fuse", "9p", "virtiofs"}:
+        raise PracticumError(
+            f"{folder} is on {kind}, which cannot hold the nodes' overlays: mount a local file "
+            f"system (or a tmpfs) on {folder} and run this again"
+        )
