@@ -1,0 +1,171 @@
+"""What a student may choose: a profile, and less of it than it offers. Nothing else.
+
+One function, :func:`choose`, judges the form's fields and the REST API's JSON alike.
+"""
+
+from __future__ import annotations
+
+import grp
+import html
+import os
+import pwd
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.model import Profile, seconds
+
+KEYS = ("profile", "cpus", "memory", "time")
+TIME = re.compile(r"(\d{1,2}-)?\d{1,3}:\d{2}(:\d{2})?")
+MINIMUM_MB = 64
+MINIMUM_SECONDS = 60
+
+
+class OptionError(ValueError):
+    """A choice that cannot be had; its text is the sentence for the person who made it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A checked choice. ``time`` as Slurm reads it, [D-]HH:MM:SS."""
+
+    profile: Profile
+    cpus: int
+    memory_mb: int
+    time: str
+
+
+def groups_of(user: str) -> frozenset[str]:
+    """Names of the system's groups of a user. KeyError when there is no such account."""
+    entry = pwd.getpwnam(user)
+    names = set()
+    for gid in os.getgrouplist(user, entry.pw_gid):
+        try:
+            names.add(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            continue  # a group without a name cannot be asked for by name
+    return frozenset(names)
+
+
+def offered(profiles: Sequence[Profile], groups: Collection[str]) -> tuple[Profile, ...]:
+    """The profiles that members of these groups may choose, in the file's order."""
+    return tuple(item for item in profiles if not item.groups or set(item.groups) & set(groups))
+
+
+def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """A form's fields (each a list) as options; a field left empty is not chosen.
+
+    OptionError when a field comes twice. Unknown fields are kept: :func:`choose` names them.
+    """
+    options = {}
+    for key, values in form.items():
+        if key == "_xsrf":
+            continue
+        if len(values) != 1:
+            raise OptionError(f"The field {_shown(key)} was sent {len(values)} times.")
+        value = values[0]
+        if not isinstance(value, str):
+            raise OptionError(f"The field {_shown(key)} must be text.")
+        if value.strip():
+            options[key] = value.strip()
+    return options
+
+
+def choose(options: Mapping[str, Any], profiles: Sequence[Profile]) -> Choice:
+    """The choice that ``options`` make among the offered ``profiles``; the first is the default.
+
+    OptionError says what cannot be had and what can.
+    """
+    if not profiles:
+        raise OptionError(
+            "There is no profile for you: ask the administrator to offer one to your group."
+        )
+    unknown = [key for key in options if key not in KEYS]
+    if unknown:
+        raise OptionError(
+            f"There is no option {_shown(unknown[0])}; the options are {', '.join(KEYS)}."
+        )
+    profile = _profile(options.get("profile"), profiles)
+    return Choice(
+        profile,
+        _number("cpus", options.get("cpus"), 1, profile.cpus),
+        _number("memory", options.get("memory"), MINIMUM_MB, profile.memory_mb),
+        _time(options.get("time"), profile),
+    )
+
+
+def _profile(name: Any, profiles: Sequence[Profile]) -> Profile:
+    if name is None:
+        return profiles[0]
+    for profile in profiles:
+        if profile.name == name:
+            return profile
+    names = ", ".join(profile.name for profile in profiles)
+    raise OptionError(f"There is no profile {_shown(name)} for you; the profiles are {names}.")
+
+
+def _number(key: str, value: Any, least: int, most: int) -> int:
+    if value is None:
+        return most
+    unit = " MB" if key == "memory" else ""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
+    # bool is an int to Python, not to us; least may lie above a very small profile
+    if type(value) is not int or not min(least, most) <= value <= most:
+        raise OptionError(
+            f"{key} {_shown(value)} cannot be had: "
+            f"it is a whole number from {min(least, most)} to {most}{unit}."
+        )
+    return value
+
+
+def _time(value: Any, profile: Profile) -> str:
+    if value is None:
+        return _full(profile.time)
+    most = seconds(profile.time)
+    if isinstance(value, str) and TIME.fullmatch(value) and value.isascii():
+        if MINIMUM_SECONDS <= seconds(value) <= most:
+            return _full(value)
+    raise OptionError(
+        f"time {_shown(value)} cannot be had: "
+        f"it is hours:minutes like 01:30, from 00:01 to {_full(profile.time)}."
+    )
+
+
+def _full(time: str) -> str:
+    """[D-]HH:MM:SS: Slurm would read two numbers as minutes and seconds."""
+    total = seconds(time)
+    days, rest = divmod(total, 86400)
+    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+    return f"{days}-{clock}" if days else clock
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else type(value).__name__
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def form(profiles: Sequence[Profile], chosen: str = "") -> str:
+    """The start page's form, inner HTML only. Nothing to choose makes no form."""
+    if not profiles:
+        return ""
+    names = [profile.name for profile in profiles]
+    chosen = chosen if chosen in names else names[0]
+    cards = "\n".join(_card(profile, profile.name == chosen) for profile in profiles)
+    return f'<fieldset class="practicum-profiles"><legend>Profile</legend>\n{cards}\n</fieldset>'
+
+
+def _card(profile: Profile, checked: bool) -> str:
+    mark = " checked" if checked else ""
+    cores = "1 core" if profile.cpus == 1 else f"{profile.cpus} cores"
+    details = f"{cores}, {profile.memory_mb} MB, at most {_full(profile.time)} hours"
+    return (
+        '<label class="practicum-profile">'
+        f'<input type="radio" name="profile" value="{html.escape(profile.name)}"{mark} required>'
+        f"<strong>{html.escape(profile.title)}</strong> "
+        f"<span>{html.escape(profile.description)}</span> "
+        f'<small class="practicum-details">{html.escape(details)}</small></label>'
+    )

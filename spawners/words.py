@@ -1,0 +1,126 @@
+"""Slurm's words in plain ones: what a student reads while waiting, and why a session ended."""
+
+from __future__ import annotations
+
+import re
+
+from cluster.slurm import Job, JobState, Record
+
+# Job reason codes, squeue(1) "JOB REASON CODES". Every value finishes "Waiting: ...".
+REASONS = {
+    "None": "Slurm is looking for a place",
+    "Priority": "other jobs are before this one",
+    "Resources": "no cores or memory are free at the moment",
+    "Dependency": "another job has to end first",
+    "BeginTime": "its time has not come yet",
+    "Cleaning": "the node is being cleaned up after another job",
+    "Prolog": "the node is being prepared",
+    "Reservation": "its reservation has not begun",
+    "NodeDown": "its node is down",
+    "PartitionDown": "the partition is closed to jobs",
+    "PartitionInactive": "the partition is closed to jobs",
+    "PartitionTimeLimit": "it asks for more time than the partition allows",
+    "PartitionNodeLimit": "it asks for more than the partition has",
+    "BadConstraints": "no node is as large as it asks for",
+    "JobHeldAdmin": "an administrator holds it back",
+    "JobHeldUser": "you hold it back (scontrol release lets it go)",
+    "JobHoldMaxRequeue": "it was started too often without success; ask the administrator",
+    "MaxRequeue": "it was started too often without success; ask the administrator",
+    "InvalidAccount": "your account in Slurm is not valid; ask the administrator",
+    "InvalidQOS": "its quality of service is not valid; ask the administrator",
+    "Licenses": "a licence is not free",
+    "NonZeroExitCode": "its last try failed",
+    "SystemFailure": "a node had a fault",
+}
+LIMIT = re.compile(r"^(QOS|Assoc)(Grp|Max)?\w*")
+UNAVAILABLE = re.compile(r"^ReqNodeNotAvail|^\(?Nodes? required for job are DOWN")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+
+# Exit codes of the launcher (spawners/files/launcher.py) that it could not explain to the hub,
+# and of the shell that starts it.
+EXITS = {
+    69: "it could not reach the hub from its node",
+    70: "munge does not work on its node",
+    126: "its launcher cannot be run on its node",
+    127: "its launcher is missing on its node",
+}
+ENDS = {
+    JobState.BOOT_FAIL: "its node did not boot",
+    JobState.CANCELLED: "its job was cancelled",
+    JobState.COMPLETED: "its job ended by itself",
+    JobState.COMPLETING: "its job ended by itself",
+    JobState.DEADLINE: "its job reached its deadline",
+    JobState.FAILED: "its job failed",
+    JobState.LAUNCH_FAILED: "Slurm could not start it on its node",
+    JobState.NODE_FAIL: "its node failed",
+    JobState.OUT_OF_MEMORY: "it used more memory than its profile allows",
+    JobState.PREEMPTED: "its job made room for a more urgent one",
+    JobState.RECONFIG_FAIL: "its node could not be set up",
+    JobState.REVOKED: "its job was taken back",
+    JobState.TIMEOUT: "its time was up",
+}
+
+
+def clean(text: str, limit: int = 500) -> str:
+    """Someone else's words, safe to show: one line, no control or direction characters, at
+    most ``limit`` of them."""
+    line = " ".join(UNPRINTABLE.sub(" ", text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def reason(word: str) -> str:
+    """Why a job waits, from squeue's word for it."""
+    if word in REASONS:
+        return REASONS[word]
+    if UNAVAILABLE.match(word):
+        return "the nodes it needs are down or kept for others"
+    if LIMIT.match(word):
+        return f"you or your class already use as much as is allowed ({clean(word, 60)})"
+    return f"Slurm says {clean(word, 60)}"
+
+
+def sbatch_error(text: str) -> str:
+    """sbatch's own complaint, without its decoration."""
+    lines = [clean(line, 300) for line in text.splitlines()]
+    lines = [re.sub(r"^sbatch: (error|fatal): ", "", line) for line in lines if line]
+    heads = [line for line in lines if line.startswith("Batch job submission failed: ")]
+    if heads:
+        return heads[-1].removeprefix("Batch job submission failed: ")
+    return lines[-1] if lines else "it gave no reason"
+
+
+def waiting(job: Job, place: int | None, now: float) -> str:
+    """One sentence for a job that waits. ``place`` counts from 1; ``now``: seconds since 1970."""
+    text = f"Waiting: {reason(job.reason)}"
+    if place is not None:
+        text += f"; place {place} in the queue"
+    if job.started is not None and job.started > now:
+        text += f"; expected to start in {span(job.started - now)}"
+    return text
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it, coarse so that it does not change all the time."""
+    minutes = seconds / 60
+    if minutes < 1.5:
+        return "about a minute"
+    if minutes < 10:
+        return f"about {round(minutes)} minutes"
+    if minutes < 90:
+        return f"about {round(minutes / 5) * 5} minutes"
+    hours = minutes / 60
+    return f"about {round(hours)} hours" if hours < 36 else f"about {round(hours / 24)} days"
+
+
+def ending(state: JobState | None, record: Record | None) -> str:
+    """Why a job is over; accounting knows more than the queue when it has the record."""
+    if record is not None:
+        state = record.state if record.state.over else state
+        if record.state in (JobState.FAILED, JobState.COMPLETED) and record.exit_code in EXITS:
+            return EXITS[record.exit_code]
+        if record.state is JobState.FAILED:
+            how = f"signal {record.signal}" if record.signal else f"exit {record.exit_code}"
+            return f"its job failed ({how})"
+    if state is None:
+        return "Slurm does not know its job any more"
+    return ENDS.get(state, f"its job is over ({state.value})")
