@@ -1,0 +1,104 @@
+"""Log-in by PAM, for students and instructors of this cluster and nobody else."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jupyterhub.auth import PAMAuthenticator
+from tornado import web
+from traitlets import List, Unicode
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Whether someone may have sessions. ``groups``: those of cluster.toml that they are in."""
+
+    groups: tuple[str, ...]
+    refusal: str = ""  # a sentence for the person, "" = welcome
+
+
+def admission(
+    name: str, groups: Iterable[str], *, welcome: Iterable[str], kept_out: Iterable[str]
+) -> Admission:
+    """Decides by group names. Who is in a kept-out group stays out, whatever else they are in:
+    the hub can act as anyone it lets in, so it must not be able to act as an admin."""
+    mine = set(groups)
+    welcome = tuple(welcome)
+    if mine.intersection(kept_out):
+        who = " or ".join(kept_out)
+        text = f"{name} is in the group {who}: admins work on the cluster by SSH, not in notebooks."
+        return Admission(groups=tuple(sorted(mine)), refusal=text)
+    if not mine.intersection(welcome):
+        asked = " or ".join(welcome) or "(none is declared)"
+        text = (
+            f"{name} has no place on this cluster yet: ask your instructor to add you to {asked}."
+        )
+        return Admission(groups=tuple(sorted(mine)), refusal=text)
+    return Admission(groups=tuple(sorted(mine)))
+
+
+def system_groups(name: str) -> tuple[str, ...]:
+    """Names of all groups of an account, from the system's own databases.
+
+    Raises KeyError when there is no such account. A group id without a name is left out.
+    """
+    gid = pwd.getpwnam(name).pw_gid
+    names = []
+    for number in os.getgrouplist(name, gid):
+        try:
+            names.append(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue
+    return tuple(names)
+
+
+class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
+    """PAM says whether the password is right, the groups say whether there is a place.
+
+    The groups come from the system each time, so a change by ``practicum apply`` counts at the
+    next log-in or start without a restart of the hub. Only groups of cluster.toml are handed on
+    (profiles are offered by them).
+    """
+
+    known_groups = List(Unicode(), help="Groups of cluster.toml").tag(config=True)
+    welcome_groups = List(Unicode(), help="Their members may have sessions").tag(config=True)
+    kept_out_groups = List(Unicode(), help="Their members may not").tag(config=True)
+
+    def admission(self, name: str) -> Admission:
+        """KeyError when there is no such account."""
+        groups = [group for group in system_groups(name) if group in self.known_groups]
+        return admission(name, groups, welcome=self.welcome_groups, kept_out=self.kept_out_groups)
+
+    async def authenticate(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
+        """None for a wrong name or password: the form says so. Raises HTTPError 403, with the
+        reason, for a right password of someone who has no place here: nobody else learns it."""
+        name = await super().authenticate(handler, data)
+        if name is None:
+            return None
+        try:
+            decided = self.admission(name)
+        except KeyError as error:
+            raise web.HTTPError(403, f"{name} has no account on the login node") from error
+        if decided.refusal:
+            self.log.warning("Refused: %s", decided.refusal)
+            raise web.HTTPError(403, decided.refusal)
+        return {"name": name, "groups": list(decided.groups)}
+
+    async def refresh_user(
+        self,
+        user: Any,
+        handler: Any = None,  # noqa: ARG002 - JupyterHub's signature
+    ) -> bool | dict[str, Any]:
+        """Asked again before each start: who was taken out of a group does not start anything."""
+        try:
+            decided = self.admission(user.name)
+        except KeyError:
+            return False
+        if decided.refusal:
+            return False
+        return {"name": user.name, "groups": list(decided.groups)}

@@ -1,0 +1,129 @@
+"""JupyterHub's configuration, made from the public copy of cluster.toml.
+
+/etc/practicum/jupyterhub_config.py on the login node only calls :func:`configure`. Secrets come
+as systemd credentials, so neither the environment nor a file of the hub's user holds them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import ConfigError
+from cluster.load import load_public
+from cluster.model import Cluster, NodeRole
+from hub import paths
+from lmod.shells import session_environment
+
+NAMED_SERVERS = 2  # besides the first one, for each person
+ACTIVITY_SECONDS = 60  # how soon routes come back after a restart of the proxy
+
+
+def configure(config: Any) -> None:
+    """Fills JupyterHub's config object (``c``). Raises ConfigError in one sentence."""
+    cluster = load_public(Path(paths.CLUSTER))
+    apply(config, cluster, read_credentials(os.environ.get("CREDENTIALS_DIRECTORY", "")))
+
+
+def read_credentials(folder: str) -> dict[str, str]:
+    """The hub's secrets from systemd's credentials folder, by name."""
+    if not folder:
+        raise ConfigError("the hub has no credentials: start it as practicum-hub.service")
+    found = {}
+    for name in (paths.COOKIE_SECRET, paths.CRYPT_KEY, paths.PROXY_TOKEN):
+        try:
+            found[name] = (Path(folder) / name).read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"the secret {name} cannot be read: {error}") from error
+    return found
+
+
+def api_url(cluster: Cluster) -> str:
+    """Where sessions on compute nodes reach the hub."""
+    return f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.api_port}"
+
+
+def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str]) -> None:
+    """All settings. A pure function of its arguments, but for the config object it fills."""
+    _hub(config, cluster)
+    _proxy(config, cluster, secrets[paths.PROXY_TOKEN])
+    _people(config, cluster)
+    _pages(config, cluster)
+    config.JupyterHub.cookie_secret = bytes.fromhex(secrets[paths.COOKIE_SECRET])
+    config.CryptKeeper.keys = [bytes.fromhex(secrets[paths.CRYPT_KEY])]
+    _sessions(config, cluster)
+
+
+def _hub(config: Any, cluster: Cluster) -> None:
+    hub = config.JupyterHub
+    hub.hub_bind_url = f"http://0.0.0.0:{cluster.hub.api_port}"
+    hub.hub_connect_url = api_url(cluster)
+    hub.db_url = f"sqlite:///{paths.STATE}/hub.sqlite"
+    # A restart of the hub leaves sessions and users connected.
+    hub.cleanup_servers = False
+    hub.cleanup_proxy = False
+    hub.last_activity_interval = ACTIVITY_SECONDS
+    # Slurm's queue is the limit: a class of thirty that starts at once waits there, visibly.
+    hub.concurrent_spawn_limit = 0
+    hub.active_server_limit = 0
+    hub.allow_named_servers = True
+    hub.named_server_limit_per_user = NAMED_SERVERS
+    # Show the waiting page at once; a queue is seldom empty enough to hold the click.
+    hub.tornado_settings = {"slow_spawn_timeout": 1, "slow_stop_timeout": 10}
+    # Least privilege: nobody administers the hub by its web pages, no service has a token.
+    # A session's own token may say that it is in use and let its owner in, no more.
+    hub.load_roles = [
+        {
+            "name": "user",
+            "description": "Students and instructors: their own servers",
+            "scopes": ["self"],
+        },
+        {
+            "name": "server",
+            "description": "A session: report activity, let its owner in",
+            "scopes": ["users:activity!user", "access:servers!server"],
+        },
+    ]
+
+
+def _proxy(config: Any, cluster: Cluster, token: str) -> None:
+    """The proxy is practicum-proxy.service: the hub finds it running."""
+    config.JupyterHub.bind_url = f"http://0.0.0.0:{cluster.hub.port}"
+    proxy = config.ConfigurableHTTPProxy
+    proxy.should_start = False
+    proxy.api_url = f"http://127.0.0.1:{cluster.hub.proxy_api_port}"
+    proxy.auth_token = token
+
+
+def _people(config: Any, cluster: Cluster) -> None:
+    config.JupyterHub.authenticator_class = "hub.auth.ClusterAuthenticator"
+    own = config.ClusterAuthenticator
+    own.known_groups = [group.name for group in cluster.groups]
+    own.welcome_groups = [*cluster.groups_with("student"), *cluster.groups_with("instructor")]
+    own.kept_out_groups = list(cluster.groups_with("admin"))
+    own.service = paths.PAM_SERVICE
+    own.open_sessions = False
+    own.check_account = True
+    own.manage_groups = True
+    own.refresh_pre_spawn = True
+    own.admin_users = set()
+    # authenticate() lets in nobody but members of welcome_groups; a list of names beside it
+    # would be a second truth.
+    own.allow_all = True
+
+
+def _pages(config: Any, cluster: Cluster) -> None:
+    config.JupyterHub.template_paths = [str(paths.TEMPLATES)]
+    config.JupyterHub.template_vars = {"cluster_name": cluster.cluster.name}
+
+
+def _sessions(config: Any, cluster: Cluster) -> None:
+    url = api_url(cluster)
+    config.JupyterHub.spawner_class = "spawners.spawner.PracticumSpawner"
+    config.PracticumSpawner.cluster_file = paths.CLUSTER
+    config.PracticumSpawner.session_api_url = f"{url}/hub/api"
+    config.Spawner.hub_connect_url = url
+    # `module` in terminals, %%bash cells and in the jobs that are submitted from them
+    config.Spawner.environment = session_environment(cluster)

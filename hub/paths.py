@@ -1,0 +1,25 @@
+"""Where the hub's things lie on the login node, said once for the role and the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+USER = "practicum-hub"
+UID = 911  # the group's id too; fixed, since munge credentials are made for this number
+
+HOME = "/opt/practicum"  # environments of the application, with the link `current`
+BIN = f"{HOME}/current/bin"
+STATE = "/var/lib/practicum-hub"
+ETC = "/etc/practicum"
+CLUSTER = f"{ETC}/cluster.json"
+CONFIG = f"{ETC}/jupyterhub_config.py"
+SECRETS = f"{ETC}/secrets"
+PAM_SERVICE = "practicum"
+
+# Names of systemd credentials: the file in SECRETS, and the key in the admin's secrets file.
+COOKIE_SECRET = "hub_cookie_secret"  # noqa: S105
+CRYPT_KEY = "hub_crypt_key"
+PROXY_TOKEN = "proxy_token"  # noqa: S105
+
+TEMPLATES = Path(__file__).parent / "templates"
+FILES = Path(__file__).parent / "files"

@@ -1,0 +1,123 @@
+"""The text of the hub's two units, its sudo rules and its Slurm environment: pure functions."""
+
+from __future__ import annotations
+
+from cluster.model import Cluster, NodeRole
+from hub import paths
+
+PROXY_START = "/usr/local/lib/practicum/proxy-start"
+SLURM_ENVIRONMENT = f"{paths.ETC}/slurm-environment"
+CONFIG = """# Written by practicum. Settings follow from cluster.toml: change it there and apply.
+from hub.config import configure
+
+configure(c)
+"""
+
+
+def hub_unit() -> str:
+    """practicum-hub.service.
+
+    No NoNewPrivileges and nothing that implies it (no seccomp-based setting): both break sudo
+    and PAM's password helper. The file system is read-only but for its state.
+    """
+    secrets = (paths.COOKIE_SECRET, paths.CRYPT_KEY, paths.PROXY_TOKEN)
+    return f"""# Written by practicum.
+[Unit]
+Description=practicum: the hub
+Wants=network-online.target practicum-proxy.service
+After=network-online.target practicum-proxy.service munge.service slurmctld.service
+
+[Service]
+User={paths.USER}
+Group={paths.USER}
+UMask=0077
+WorkingDirectory={paths.STATE}
+StateDirectory={paths.USER}
+StateDirectoryMode=0700
+Environment=HOME={paths.STATE} LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
+EnvironmentFile=-{SLURM_ENVIRONMENT}
+{_credentials(secrets)}
+ExecStart={paths.BIN}/jupyterhub -f {paths.CONFIG}
+Restart=on-failure
+RestartSec=2
+TimeoutStopSec=30
+# a spawn's sbatch runs in here for a moment; sessions themselves are Slurm's
+KillMode=mixed
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectControlGroups=yes
+LimitNOFILE=16384
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def proxy_unit(cluster: Cluster) -> str:
+    """practicum-proxy.service: a unit of its own, so that a restart of the hub cuts nobody off."""
+    hub = cluster.hub
+    target = f"http://{cluster.first(NodeRole.LOGIN).address}:{hub.api_port}"
+    # port 1-1023 is root's
+    bind = "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" if hub.port < 1024 else ""
+    return f"""# Written by practicum.
+[Unit]
+Description=practicum: the hub's proxy
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+DynamicUser=yes
+UMask=0077
+{_credentials((paths.PROXY_TOKEN,))}
+ExecStart={PROXY_START} --ip 0.0.0.0 --port {hub.port} \\
+    --api-ip 127.0.0.1 --api-port {hub.proxy_api_port} \\
+    --default-target {target} --error-target {target}/hub/error
+Restart=always
+RestartSec=1
+{bind}NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictSUIDSGID=yes
+LimitNOFILE=16384
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _credentials(names: tuple[str, ...]) -> str:
+    return "\n".join(f"LoadCredential={name}:{paths.SECRETS}/{name}" for name in names)
+
+
+def sudoers(cluster: Cluster, *, slurm_environment: bool) -> str:
+    """What the hub may do as others: submit a script that it hands over on stdin, and end a job.
+
+    Admins are excluded even if they are students too. Regular expressions need sudo 1.9.10.
+    Lines cannot be broken open: group names are checked when cluster.toml is read.
+    """
+    people = [*cluster.groups_with("student"), *cluster.groups_with("instructor")]
+    if not people:
+        return "# Written by practicum: no group of students or instructors is declared.\n"
+    members = [f"%{name}" for name in people]
+    kept_out = [f"!%{name}" for name in cluster.groups_with("admin")]
+    runas = ", ".join([*members, *kept_out, "!#0", f"!{paths.USER}"])
+    user = paths.USER
+    lines = [
+        "# Written by practicum.",
+        f"Defaults:{user} !requiretty, !pam_session, !use_pty, env_reset, !setenv, !lecture",
+        f'Defaults:{user} env_keep = ""',
+    ]
+    if slurm_environment:
+        lines.append(f"Defaults:{user} env_file = {SLURM_ENVIRONMENT}")
+    lines += [
+        f"Runas_Alias PRACTICUM_PEOPLE = {runas}",
+        "Cmnd_Alias PRACTICUM_JOBS = /usr/bin/sbatch --parsable, /usr/bin/scancel ^[0-9]+$",
+        f"{user} ALL = (PRACTICUM_PEOPLE) NOPASSWD: NOSETENV: PRACTICUM_JOBS",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,48 @@
+"""Kernelspecs: how Jupyter starts a shared kernel on a compute node."""
+
+from __future__ import annotations
+
+import json
+
+from cluster.model import Cluster, Kernel
+
+START = "/usr/local/lib/practicum/kernel-start"
+
+
+def folder(cluster: Cluster) -> str:
+    """Sessions have it in JUPYTER_PATH; kernels lie below, one folder each."""
+    return f"{cluster.storage.envs}/jupyter"
+
+
+def kernel_json(cluster: Cluster, kernel: Kernel) -> str:
+    """kernel.json. The starter gets the link ``current`` and resolves it itself, once."""
+    env = f"{cluster.storage.envs}/{kernel.name}/current"
+    spec = {
+        "argv": [START, env, *kernel.modules, "--", "-f", "{connection_file}"],
+        "display_name": kernel.title,
+        "language": "python",
+        "metadata": {"debugger": True},
+    }
+    return json.dumps(spec, indent=1, sort_keys=True) + "\n"
+
+
+def server_config(cluster: Cluster) -> str:
+    """jupyter_server_config.json of the server's environment: its own Python is no kernel to
+    offer, and the first kernel of cluster.toml is the default."""
+    values: dict[str, object] = {"KernelSpecManager": {"ensure_native_kernel": False}}
+    if cluster.kernels:
+        values["MappingKernelManager"] = {"default_kernel_name": cluster.kernels[0].name}
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def lab_config() -> str:
+    """jupyter_lab_config.json: a cluster's network may end at its door, and students cannot
+    update the server, so JupyterLab asks nobody for news and installs no extensions."""
+    values = {
+        "LabApp": {
+            "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            "news_url": None,
+            "extension_manager": "readonly",
+        }
+    }
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
