@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from cluster.hostlist import expand
 
@@ -26,7 +33,7 @@ TEXT = r"^[^\x00-\x1f\x7f]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Host = Annotated[str, StringConstraints(pattern=HOST)]
 Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=200)]
-# hours:minutes:seconds, or days-hours:minutes:seconds, as Slurm reads it
+# [D-]HH:MM[:SS]
 Duration = Annotated[str, StringConstraints(pattern=DURATION)]
 AbsPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -68,12 +75,19 @@ class Network(Model):
     subnet: str
     gateway: str | None = None
 
-    @model_validator(mode="after")
-    def _addresses(self) -> Network:
-        network = ipaddress.ip_network(self.subnet)  # ValueError says what is wrong with it
-        if self.gateway and ipaddress.ip_address(self.gateway) not in network:
-            raise ValueError(f"gateway {self.gateway} is not in {self.subnet}")
-        return self
+    @field_validator("subnet")
+    @classmethod
+    def _subnet(cls, value: str) -> str:
+        ipaddress.ip_network(value)  # its ValueError says what is wrong
+        return value
+
+    @field_validator("gateway")
+    @classmethod
+    def _gateway(cls, value: str | None, info: ValidationInfo) -> str | None:
+        subnet = info.data.get("subnet")  # absent when it was wrong itself
+        if value and subnet and ipaddress.ip_address(value) not in ipaddress.ip_network(subnet):
+            raise ValueError(f"gateway {value} is not in {subnet}")
+        return value
 
     @property
     def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -269,12 +283,20 @@ class Cluster(Model):
 
 
 def seconds(duration: str) -> int:
-    """A Slurm time, [D-]HH:MM[:SS], in seconds.
+    """A time of cluster.toml, [D-]HH:MM[:SS], in seconds.
 
-    Slurm itself reads MM:SS for two numbers; we write three, and read two as hours and minutes.
+    Slurm itself reads two numbers as MM:SS, so never hand it such a text: see slurm_time.
     """
     if not re.match(DURATION, duration):
         raise ValueError(f"{duration!r} is not a time like 04:00:00 or 1-00:00:00")
     days, _, clock = duration.rpartition("-")
     parts = [int(part) for part in clock.split(":")] + [0]
     return (int(days or 0) * 24 + parts[0]) * 3600 + parts[1] * 60 + parts[2]
+
+
+def slurm_time(duration: str) -> str:
+    """The same length of time as Slurm reads it, D-HH:MM:SS (slurm.conf(5), sbatch(1))."""
+    minutes, secs = divmod(seconds(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days}-{hours:02d}:{minutes:02d}:{secs:02d}"
