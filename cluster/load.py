@@ -1,0 +1,207 @@
+"""cluster.toml → :class:`cluster.model.Cluster`, with errors for the person who wrote the file.
+
+Every error names the file, the line, the key, and what would be right. All that is wrong is told
+at once, one line each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from cluster import model
+from cluster.checks import check
+from cluster.errors import ConfigError
+from cluster.model import Cluster
+from cluster.toml_lines import Lines, Place
+
+SHOWN = 12  # problems told at once; a wrong file can have hundreds
+LARGEST = 4_000_000  # bytes; a cluster.toml of a thousand nodes has some 200,000
+_PATTERNS = {
+    model.NAME: "a name: a lower-case letter, then up to 30 of a-z 0-9 _ -",
+    model.HOST: "a host name: a-z, 0-9 and - (not at the ends), at most 63",
+    model.DURATION: "a time like 04:00:00 (hours:minutes:seconds) or 1-00:00:00 (days first)",
+    model.TEXT: "one line of text without control characters",
+    r"^/[A-Za-z0-9._/-]*$": "an absolute path of a-z A-Z 0-9 . _ - and /",
+    r"^[A-Za-z0-9_+/-]+$": "a time zone like Europe/Berlin",
+    r"^[^\x00-\x1f\x7f:,]*$": "a full name in one line without : or ,",
+}
+_WORDS = {
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list in [ ]",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+}
+_BOUNDS = {
+    "missing": "this key is missing",
+    "greater_than_equal": "must be at least {ge}{shown}",
+    "less_than_equal": "must be at most {le}{shown}",
+    "less_than": "must be less than {lt}{shown}",
+    "too_short": "needs at least {min_length} of them",
+    "too_long": "may have at most {max_length} of them",
+    "string_too_long": "may have at most {max_length} characters",
+}
+
+
+def load(path: Path) -> Cluster:
+    """The cluster that ``path`` describes. ConfigError says what is wrong with it, and where."""
+    text = _read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax(path, text, str(error))) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: lists or tables are nested too deeply") from None
+    lines = Lines(text)
+    try:
+        # By way of JSON, since only there strict means: lists are tuples, but "4" is no number.
+        cluster = Cluster.model_validate_json(json.dumps(data, default=_date), strict=True)
+    except ValidationError as error:
+        problems = [(tuple(item["loc"]), _sentence(item)) for item in error.errors()]
+        raise ConfigError(_report(path, lines, problems)) from None
+    found = [(problem.place, problem.text) for problem in check(cluster)]
+    if found:
+        raise ConfigError(_report(path, lines, found))
+    return cluster
+
+
+def public_json(cluster: Cluster) -> str:
+    """The copy for everyone on the login node: no ``ssh`` table; secrets are elsewhere anyway."""
+    return cluster.model_dump_json(exclude={"ssh"}, indent=1) + "\n"
+
+
+def load_public(path: Path) -> Cluster:
+    """Read what public_json wrote. ConfigError when it is missing or not of this version."""
+    try:
+        return Cluster.model_validate_json(_read(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{path}: {dotted(first['loc'])}: {first['msg']}; "
+            "it was written by another version: run practicum apply again"
+        ) from None
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """``("nodes", 1, "address")`` → ``nodes[1].address``; the first of a list is [0]."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{path} is larger than {LARGEST} bytes: is it the right file?")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no {path}: practicum init writes one, --file names another"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text: save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _syntax(path: Path, text: str, message: str) -> str:
+    """tomllib says "... (at line 3, column 4)" or "(at end of document)"."""
+    match = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
+    said = message[: match.start()] if match else message
+    line = int(match[1]) if match and match[1] else len(text.splitlines()) or 1
+    rows = text.splitlines()
+    shown = rows[line - 1].strip()[:80] if line <= len(rows) else ""
+    return f"{path}:{line}: not TOML: {said[0].lower()}{said[1:]}; the line is: {shown}"
+
+
+def _date(value: object) -> list[str]:
+    """TOML's dates are nothing we want anywhere: a list fails with "text in quotes"."""
+    return [str(value)]
+
+
+def _report(path: Path, lines: Lines, problems: Sequence[tuple[Place, str]]) -> str:
+    ordered = sorted({(lines.find(place), dotted(place), text) for place, text in problems})
+    told = [f"{path}:{line}: {key}: {text}" for line, key, text in ordered[:SHOWN]]
+    if len(ordered) > SHOWN:
+        told.append(f"... and {len(ordered) - SHOWN} more")
+    return "\n".join(told)
+
+
+def _sentence(item: ErrorDetails) -> str:
+    """What would be right, for one pydantic error."""
+    kind, context, given = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "extra_forbidden":
+        return _unknown(item["loc"])
+    if kind in ("enum", "literal_error"):
+        return _choice(item["loc"], given)
+    if kind == "value_error":
+        return str(context["error"])
+    shown = "" if isinstance(given, dict | list) else f", not {_toml(given)}"
+    if kind == "string_pattern_mismatch":
+        pattern = str(context["pattern"])
+        return f"must be {_PATTERNS.get(pattern, f'text that matches {pattern}')}{shown}"
+    if kind in _WORDS:
+        return f"must be {_WORDS[kind]}{shown}"
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format(**context, shown=shown)
+    return item["msg"]
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:60]
+
+
+def _model_at(place: Iterable[str | int]) -> type[BaseModel]:
+    """The table that a place is in."""
+    here: type[BaseModel] = Cluster
+    for part in place:
+        field = here.model_fields.get(part) if isinstance(part, str) else None
+        inner = _model_in(field.annotation) if field else None
+        here = inner or here
+    return here
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _unknown(place: tuple[str | int, ...]) -> str:
+    valid = list(_model_at(place[:-1]).model_fields)
+    return f"no such key{_nearest(str(place[-1]), valid)}; valid here: {', '.join(valid)}"
+
+
+def _choice(place: tuple[str | int, ...], given: Any) -> str:
+    name = next(part for part in reversed(place) if isinstance(part, str))
+    valid = _values(_model_at(place[:-1]).model_fields[name].annotation)
+    return f"no such value{_nearest(str(given), valid)}; valid here: {', '.join(valid)}"
+
+
+def _values(annotation: Any) -> list[str]:
+    """The words that an enum or a Literal, maybe inside a tuple, allows."""
+    if isinstance(annotation, str):
+        return [annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [str(member.value) for member in annotation]
+    return [word for inner in get_args(annotation) for word in _values(inner)]
+
+
+def _nearest(word: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word.lower(), valid, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
