@@ -22,6 +22,7 @@ from cluster import model
 from cluster.checks import check
 from cluster.errors import ConfigError
 from cluster.model import Cluster
+from cluster.model import slurm_time as slurm_time  # roles take it from here
 from cluster.toml_lines import Lines, Place
 
 SHOWN = 12  # problems told at once; a wrong file can have hundreds
