@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cluster.load import slurm_time
-
 from cluster.hostlist import fold
-from cluster.model import Cluster, Node, NodeRole, Partition
+from cluster.model import Cluster, Node, NodeRole, Partition, slurm_time
 from provisioning.facts import Facts
 
 WRITTEN = "# Written by practicum from cluster.toml; `practicum apply` writes it again."
