@@ -21,9 +21,10 @@ from pydantic_core import ErrorDetails
 from cluster import model
 from cluster.checks import check
 from cluster.errors import ConfigError
-from cluster.model import Cluster
-from cluster.model import slurm_time as slurm_time  # roles take it from here
+from cluster.model import Cluster, slurm_time
 from cluster.toml_lines import Lines, Place
+
+__all__ = ["dotted", "load", "load_public", "public_json", "slurm_time"]
 
 SHOWN = 12  # problems told at once; a wrong file can have hundreds
 LARGEST = 4_000_000  # bytes; a cluster.toml of a thousand nodes has some 200,000
