@@ -124,8 +124,9 @@ def _time(value: Any, profile: Profile) -> str:
     if value is None:
         return _full(profile.time)
     most = seconds(profile.time)
-    if isinstance(value, str) and TIME.fullmatch(value) and value.isascii():
-        if MINIMUM_SECONDS <= seconds(value) <= most:
+    if isinstance(value, str) and value.isascii() and TIME.fullmatch(value):
+        wanted = seconds(value)
+        if min(MINIMUM_SECONDS, most) <= wanted <= most:
             return _full(value)
     raise OptionError(
         f"time {_shown(value)} cannot be had: "

@@ -7,10 +7,10 @@ Everything that tells sbatch what to do is an ``#SBATCH`` line, since sudo allow
 ``sbatch --parsable``. sbatch reads those lines with rules of its own, so their values are held
 to a plain alphabet instead of being quoted; the command line is the shell's and is quoted.
 
-``--export=NIL``: of the environment only what Slurm sets itself. NONE would have slurmd run a
-log-in shell to build one, which is slow, runs the user's own start-up files as part of the
-launch, and fails on Slurm from 25.05 for L and on nodes under load before. Python is started
-directly; terminals get Lmod through their log-in shell, cells and jobs through BASH_ENV.
+``--export=NIL``: of the environment only what Slurm sets itself. NONE would run a log-in shell
+to build one, and the user's own start-up files with it, before anything can report a fault.
+Python is started directly; terminals get Lmod through their log-in shell, cells and jobs
+through BASH_ENV (``c.Spawner.environment``).
 """
 
 from __future__ import annotations

@@ -1,28 +1,518 @@
-"""PracticumSpawner: one click becomes one Slurm job. (Being written; the traits below stand.)
+"""PracticumSpawner: one click becomes one Slurm job.
 
-For the hub's configuration::
+:func:`spawners.setup.configure` fills the hub's configuration; the traits are:
 
-    c.JupyterHub.spawner_class = "spawners.spawner.PracticumSpawner"
-    c.PracticumSpawner.cluster_file = "/etc/practicum/cluster.json"   # the public copy
-    c.PracticumSpawner.session_api_url = "http://LOGIN:8081/hub/api"  # as compute nodes reach it
-    c.Spawner.hub_connect_url = "http://LOGIN:8081"   # sessions' own calls (activity, OAuth)
-    c.Spawner.environment = {"BASH_ENV": ...}         # optional: goes into every session
+``cluster_file``        the public copy of cluster.toml (/etc/practicum/cluster.json)
+``session_api_url``     http://LOGIN:8081/hub/api, as compute nodes reach it
+``hub_connect_url``     http://LOGIN:8081, for the sessions' own calls (activity, OAuth)
+``environment``         JupyterHub's own: what is set there goes into every session
+``server_extensions``   the Jupyter server extensions that sessions load
+``launcher``            /usr/local/lib/practicum/launcher.py
+``server_env``          "" means ``storage.envs``/server of the cluster file
+``sudo_path``, ``sbatch_path``, ``scancel_path``, ``munge_path``, ``unmunge_path``
 
-Set nothing else unless it differs: sudo, sbatch, scancel, munge and unmunge are looked for in
-/usr/bin (traits ``sudo_path``, ``sbatch_path``, ``scancel_path``, ``munge_path``,
-``unmunge_path``), the launcher at /usr/local/lib/practicum/launcher.py (``launcher``), the
-server environment at ``storage.envs``/server (``server_env``). ``start_timeout`` comes from the
-cluster file's ``hub.start_timeout``, the range of ports from ``hub.session_ports``, the choices
-from ``profiles``. ``server_extensions`` lists the Jupyter server extensions that sessions load.
-The start page's form is ``options_form`` as usual (plain HTML, classes ``practicum-profile`` and
-``practicum-details``); a template may replace it: fields ``profile``, ``cpus``, ``memory``,
-``time``.
-
-The token of a server must keep its own ``access:servers!server`` scope (JupyterHub's default
-``server`` role has it); the port report is authorised by it.
+``start_timeout`` includes the time in the queue. The token of a server must keep its own
+``access:servers!server`` scope (JupyterHub's ``server`` role has it): the port report is
+authorised by it.
 
 What sudo has to allow the hub's user, as any student or instructor, and nothing else::
 
     /usr/bin/sbatch --parsable
     /usr/bin/scancel ^[0-9]+$
+
+Nothing of batchspawner's own commands, templates or shell is used; of its classes we keep the
+place in the hierarchy, so that wrapspawner and other tools know what this is.
 """
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import os
+import pwd
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import batchspawner
+from jupyterhub import orm
+from jupyterhub.spawner import SpawnException
+from sqlalchemy import inspect
+from traitlets import List, Unicode, default
+
+from cluster.load import load_public
+from cluster.model import NAME, Cluster, Profile
+from spawners import api, options, script, words
+from spawners.commands import CommandError, run
+from spawners.options import Choice, OptionError
+from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
+
+SUBMIT_TIMEOUT = 60  # seconds
+CANCEL_TIMEOUT = 20
+CANCEL_TRIES = 3
+STOP_TIMEOUT = 20
+SPARE = 2  # seconds before JupyterHub's own limit, to say why
+ENDED_ALREADY = ("Invalid job id", "already completing or completed")
+# What JupyterHub makes for a server and a session needs; the rest of the hub's world stays.
+SESSION_NAMES = re.compile(r"JUPYTERHUB_[A-Z_]+|(MEM|CPU)_(LIMIT|GUARANTEE)")
+NEVER = {"JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN", "JPY_API_TOKEN"}
+
+
+class SessionError(SpawnException):  # type: ignore[misc]
+    """A session that does not start. JupyterHub shows ``text`` and logs no traceback."""
+
+    def __init__(self, text: str, *, reason: str = "session", status_code: int = 503) -> None:
+        super().__init__(text, reason=reason, status_code=status_code)
+        self.jupyterhub_message = text
+        self.jupyterhub_html_message = None
+
+
+@lru_cache(maxsize=4)
+def _cluster(path: str, _changed: int) -> Cluster:
+    return load_public(Path(path))
+
+
+class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
+    """See the module's text."""
+
+    cluster_file = Unicode("/etc/practicum/cluster.json", config=True)
+    session_api_url = Unicode("", config=True)
+    launcher = Unicode("/usr/local/lib/practicum/launcher.py", config=True)
+    server_env = Unicode("", config=True)
+    server_extensions = List(Unicode(), ["jupyterlab", "jupyter_server_terminals"], config=True)
+    sudo_path = Unicode("/usr/bin/sudo", config=True)
+    sbatch_path = Unicode("/usr/bin/sbatch", config=True)
+    scancel_path = Unicode("/usr/bin/scancel", config=True)
+    # Nothing of the hub's environment goes into a session by itself.
+    env_keep = List(Unicode(), [], config=True)
+
+    _choice: Choice | None = None
+    _view = View(Kind.UNKNOWN)
+    _submitted = 0.0  # on the watcher's clock
+    _port = 0  # reported by the session
+    _given = False  # the session has got its secrets
+    _failure = ""  # the session's own words
+    _awaiting = False  # between sbatch and the report of the port
+    _stage = "asking"
+
+    @default("start_timeout")  # type: ignore[untyped-decorator]
+    def _default_start_timeout(self) -> int:
+        return self.cluster.hub.start_timeout
+
+    @default("http_timeout")  # type: ignore[untyped-decorator]
+    def _default_http_timeout(self) -> int:
+        return 60  # a Pi takes its time between listening and answering
+
+    @default("poll_interval")  # type: ignore[untyped-decorator]
+    def _default_poll_interval(self) -> int:
+        return int(IDLE)
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._news = asyncio.Event()
+
+    # --- what the cluster offers -----------------------------------------------------------
+
+    @property
+    def cluster(self) -> Cluster:
+        """The public cluster file, read again when it has changed."""
+        changed = Path(self.cluster_file).stat().st_mtime_ns
+        return _cluster(self.cluster_file, changed)
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        return self.cluster.hub.session_ports
+
+    @property
+    def watcher(self) -> Watcher:
+        return Watcher.shared()
+
+    def offered(self) -> tuple[Profile, ...]:
+        """The profiles that this user may choose. SessionError without an account here."""
+        try:
+            groups = options.groups_of(self.user.name)
+        except KeyError:
+            raise SessionError(
+                f"The account {self.user.name} does not exist on this cluster: "
+                "ask the administrator to add it.",
+                reason="account",
+                status_code=403,
+            ) from None
+        return options.offered(self.cluster.profiles, groups)
+
+    # --- what a person chooses -------------------------------------------------------------
+
+    def get_options_form(self) -> str:
+        """The profiles to choose from; one alone is no choice, and there is no form."""
+        profiles = self.offered()
+        if len(profiles) < 2:
+            return ""
+        last = self.user_options.get("profile", "")
+        return options.form(profiles, last if isinstance(last, str) else "")
+
+    def options_from_form(self, form_data: Mapping[str, Any]) -> dict[str, str]:
+        try:
+            return options.from_form(form_data)
+        except OptionError as error:
+            raise SessionError(str(error), reason="options", status_code=400) from None
+
+    def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
+        """Form and REST alike end here. What was refused is not kept for the next time."""
+        try:
+            self._choice = options.choose(user_options, self.offered())
+        except OptionError as error:
+            self._choice = None
+            self.orm_spawner.user_options = {}
+            self._commit()
+            raise SessionError(str(error), reason="options", status_code=400) from None
+
+    # --- state that outlives the hub -------------------------------------------------------
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        job_id = state.get("job_id", "")
+        self.job_id = job_id if isinstance(job_id, str) and job_id.isdecimal() else ""
+        self.job_status = ""
+        self._port = int(state.get("session_port", 0))
+        self._given = bool(state.get("session_given", False))
+
+    def get_state(self) -> dict[str, Any]:
+        if not self.job_id:
+            return {}
+        return {
+            "job_id": self.job_id,
+            "session_port": self._port,
+            "session_given": self._given,
+        }
+
+    def clear_state(self) -> None:
+        super().clear_state()
+        self._port, self._given, self._failure = 0, False, ""
+        self._submitted, self._view = 0.0, View(Kind.UNKNOWN)
+
+    def _persist(self) -> None:
+        self.orm_spawner.state = self.get_state()
+        self._commit()
+
+    def _commit(self) -> None:
+        session = inspect(self.orm_spawner).session
+        if session is not None:
+            session.commit()
+
+    # --- start -----------------------------------------------------------------------------
+
+    async def start(self) -> tuple[str, int]:
+        """Submit, wait for the job and for its server's port. SessionError tells what failed."""
+        self._stage, self._failure, self._port, self._given = "submitting", "", 0, False
+        self._news.clear()
+        self._awaiting = True
+        try:
+            async with asyncio.timeout(max(self.start_timeout - SPARE, 1)):
+                await self._submit()
+                return await self._session()
+        except TimeoutError:
+            raise SessionError(self._too_late(), reason="timeout") from None
+        finally:
+            self._awaiting = False
+
+    def render_script(self) -> str:
+        """The job script for what was chosen. SessionError when a value cannot go into it."""
+        choice = self._choice or options.choose({}, self.offered())
+        cluster = self.cluster
+        account = pwd.getpwnam(self.user.name)  # offered() has made sure that it is there
+        try:
+            return script.render(
+                script.Session(
+                    user=self.user.name,
+                    server=self.name,
+                    home=account.pw_dir,
+                    partition=choice.profile.partition,
+                    cpus=choice.cpus,
+                    memory_mb=choice.memory_mb,
+                    time=choice.time,
+                    server_env=self.server_env or f"{cluster.storage.envs}/server",
+                    launcher=self.launcher,
+                    hub_url=self.session_api_url or self.hub.api_url,
+                    hub_uid=os.getuid(),
+                    ports=cluster.hub.session_ports,
+                    jupyter_path=f"{cluster.storage.envs}/jupyter",
+                )
+            )
+        except ValueError as error:
+            raise SessionError(f"No job can be made of this: {error}.") from None
+
+    def _as_user(self, *command: str) -> list[str]:
+        # sudo would take #0 for root's number; our accounts are plain names
+        if not re.fullmatch(NAME, self.user.name):
+            raise SessionError(
+                f"{words.clean(repr(self.user.name), 60)} is no account's name here.",
+                reason="account",
+                status_code=403,
+            )
+        return [self.sudo_path, "-n", "-u", self.user.name, *command]
+
+    async def _submit(self) -> None:
+        argv = self._as_user(self.sbatch_path, "--parsable")
+        text = self.render_script()
+        submitting = asyncio.create_task(run(argv, stdin=text, timeout=SUBMIT_TIMEOUT))
+        try:
+            done = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            # Given up while sbatch is at work: its job must not be left behind unknown.
+            with contextlib.suppress(CommandError):
+                self._take_job(await submitting)
+            raise
+        except CommandError as error:
+            raise SessionError(f"The job could not be submitted: {error}.") from None
+        self._take_job(done)
+        if not self.job_id:
+            said = words.sbatch_error(done.err if done.status else done.out)
+            self.log.error("sbatch for %s: exit %d, %s", self._log_name, done.status, said)
+            raise SessionError(f"Slurm refused the job: {said.rstrip('.')}.")
+        self.log.info("%s has job %s", self._log_name, self.job_id)
+
+    def _take_job(self, done: Any) -> None:
+        """Keep the job's number, in the database at once: ``17`` or ``17;cluster``."""
+        number = done.out.strip().splitlines()[-1].split(";")[0] if done.out.strip() else ""
+        if done.status == 0 and re.fullmatch(r"[0-9]{1,10}", number):
+            self.job_id = number
+            self._submitted = self.watcher.now()
+            self._stage = "waiting"
+            self._persist()
+
+    async def _session(self) -> tuple[str, int]:
+        """Wait until the job runs and its server has reported. Returns address and port."""
+        max_age = STARTING
+        while True:
+            self._news.clear()
+            if self._failure:
+                raise SessionError(f"Your session could not start: {self._failure.rstrip('.')}.")
+            self._view = view = await self._look(max_age)
+            if view.kind is Kind.GONE and not self._failure:
+                why = words.ending(view.state, view.record)
+                raise SessionError(f"Your session ended before it was ready: {why}.")
+            if self._port and view.node:
+                self._stage = "ready"
+                return self.address_of(view.node), self._port
+            max_age = await self._until_news()
+
+    async def _until_news(self) -> float:
+        """Wait for the session's word or the next look; how old that look may be then."""
+        try:
+            async with asyncio.timeout(STARTING):
+                await self._news.wait()
+        except TimeoutError:
+            return STARTING
+        return 0.0
+
+    async def _look(self, max_age: float) -> View:
+        if not self.job_id:
+            return View(Kind.GONE)
+        return await self.watcher.view(int(self.job_id), submitted=self._submitted, max_age=max_age)
+
+    def address_of(self, node: str) -> str:
+        """The node's address by the cluster file; a node that it does not know by its name."""
+        try:
+            return self.cluster.node(node).address
+        except KeyError:
+            return node
+
+    def _too_late(self) -> str:
+        limit = f"{self.start_timeout} s"
+        job = self._view.job
+        if self._view.kind is Kind.WAITING and job is not None:
+            why = words.reason(job.reason)
+            return (
+                f"Your session found no place within {limit}: {why}. "
+                "Try again later, or choose a smaller profile."
+            )
+        if self._view.kind is Kind.RUNNING:
+            return (
+                f"Your session runs on {self._view.node}, but its server did not report within "
+                f"{limit}. Try again; if it stays so, tell the administrator."
+            )
+        if self._view.error:
+            return f"Slurm could not be asked for {limit}: {words.clean(self._view.error, 200)}."
+        return f"Your session did not start within {limit}. Try again later."
+
+    # --- what the session says (called by spawners.api) ------------------------------------
+
+    def report_port(self, port: int) -> bool:
+        """The session's server listens. False when nobody waits for that."""
+        if not self._awaiting or not self.job_id or self._port:
+            return False
+        self._port = port
+        self._persist()
+        self._news.set()
+        return True
+
+    def report_failure(self, text: str) -> None:
+        """The session's own reason, kept while the hub waits for it."""
+        if self._awaiting:
+            self._failure = words.clean(text) or "it gave no reason"
+            self.log.error("%s, job %s: %s", self._log_name, self.job_id, self._failure)
+            self._news.set()
+
+    def owns_token(self, secret: str, token: Any) -> bool:
+        """Whether the token was made for this server's present session. After a restart the hub
+        knows only the hash, and JupyterHub's note tells a server's token from a person's."""
+        if self.api_token:
+            return hmac.compare_digest(self.api_token.encode(), (secret or "").encode())
+        return bool(token.note) and token.note.startswith("Server at ")
+
+    async def hand_over(self) -> dict[str, Any] | None:
+        """What a session needs, secrets included, once; None the second time."""
+        if self._given or not self._awaiting:
+            return None
+        self._given = True
+        if not self.api_token:
+            self._renew_token()
+        self._stage = "starting"
+        self._persist()
+        self._news.set()
+        return {
+            "env": self.session_env(),
+            "args": [str(arg) for arg in self.get_args()],
+            "extensions": list(self.server_extensions),
+        }
+
+    def session_env(self) -> dict[str, str]:
+        """JupyterHub's variables for a server and what the administrator set, no others."""
+        chosen = set(self.environment)
+        return {
+            name: str(value)
+            for name, value in self.get_env().items()
+            if name not in NEVER and (name in chosen or SESSION_NAMES.fullmatch(name))
+        }
+
+    def _renew_token(self) -> None:
+        """A new token for a session that the hub finds again: of the old one it has the hash
+        only. It gets the same scopes, and the old one, never handed out, goes."""
+        database = inspect(self.orm_spawner).session
+        note = f"Server at {self.server.base_url}"
+        old = [token for token in self.user.orm_user.api_tokens if token.note == note]
+        if not old:
+            raise SessionError("The token of this session is lost.")
+        newest = max(old, key=lambda token: token.id)
+        self.api_token = self.user.new_api_token(note=note, scopes=newest.scopes)
+        for token in old:
+            database.delete(token)
+        client = self.orm_spawner.oauth_client
+        if client is not None:
+            client.secret = orm.hash_token(self.api_token)
+        database.commit()
+
+    # --- afterwards ------------------------------------------------------------------------
+
+    async def poll(self) -> int | None:
+        """None while the job is ours or not known to be over; never forgets its number."""
+        if not self.job_id:
+            return 0
+        view = await self._look(STARTING if self._awaiting else IDLE)
+        self._view = view
+        if view.kind is not Kind.GONE:
+            return None
+        self.log.info("%s: %s", self._log_name, words.ending(view.state, view.record))
+        return view.record.exit_code if view.record and view.record.exit_code else 1
+
+    async def get_url(self) -> str:
+        """Where the server is, after a restart of the hub: wait for it if it is still to come.
+
+        JupyterHub asks this of each session that runs or waits. When no answer can be had, the
+        database's address is returned; nothing listens there, and JupyterHub cleans up.
+        """
+        known = str(self.server.url)
+        if not self.job_id:
+            return known
+        self._awaiting = True
+        try:
+            async with asyncio.timeout(self.start_timeout):
+                address, port = await self._session()
+        except (SessionError, TimeoutError) as error:
+            self.log.warning("%s is not coming: %s", self._log_name, error)
+            return known
+        finally:
+            self._awaiting = False
+        proto = "https" if self.internal_ssl else "http"
+        host = f"[{address}]" if ":" in address else address
+        return f"{proto}://{host}:{port}{self.server.base_url}"
+
+    async def stop(self, now: bool = False) -> None:
+        """Cancel the job; unless ``now``, wait a while until Slurm has ended it."""
+        if not self.job_id:
+            return
+        await self._cancel()
+        if now:
+            return
+        limit = self.watcher.now() + STOP_TIMEOUT
+        while self.watcher.now() < limit:
+            if (await self._look(0)).kind is Kind.GONE:
+                return
+            await asyncio.sleep(0.5)
+        self.log.warning("%s: job %s does not end", self._log_name, self.job_id)
+
+    async def _cancel(self) -> None:
+        if not re.fullmatch(r"[0-9]+", self.job_id):
+            raise SessionError("There is no job to cancel.")
+        argv = self._as_user(self.scancel_path, self.job_id)
+        for attempt in range(1, CANCEL_TRIES + 1):
+            try:
+                done = await run(argv, timeout=CANCEL_TIMEOUT)
+                said = words.clean(done.err, 300)
+            except CommandError as error:
+                said = str(error)
+            else:
+                if done.status == 0 or any(text in said for text in ENDED_ALREADY):
+                    return
+            self.log.warning("scancel %s, try %d: %s", self.job_id, attempt, said)
+            await asyncio.sleep(attempt)
+        self.log.error("Job %s of %s could not be cancelled", self.job_id, self._log_name)
+        raise SessionError(f"Slurm did not cancel job {self.job_id}: {said}.")
+
+    # --- the wait, told --------------------------------------------------------------------
+
+    def progress_now(self) -> tuple[int, str]:
+        """How far (percent) and in words."""
+        if self._stage in ("asking", "submitting"):
+            return 5, "Asking Slurm for a place"
+        view = self._view
+        if view.kind is Kind.RUNNING and view.node:
+            if self._stage == "starting":
+                return 70, f"Running on {view.node}, starting the server"
+            if self._stage == "ready":
+                return 90, f"The server on {view.node} is there, opening it"
+            return 50, f"Running on {view.node}"
+        if view.kind is Kind.WAITING and view.job is not None:
+            return 20, words.waiting(view.job, view.place, time.time())
+        if view.kind is Kind.PAUSED:
+            return 20, "Slurm has paused the job; it may go on"
+        if view.error:
+            return 15, "Slurm does not answer at the moment; still trying"
+        return 10, f"Slurm has the job ({self.job_id})"
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Events for JupyterHub's page, each when something changes."""
+        said: tuple[int, str] | None = None
+        while True:
+            now = self.progress_now()
+            if now != said:
+                said = now
+                yield {"progress": now[0], "message": now[1]}
+            if self._stage == "ready":
+                return
+            await asyncio.sleep(0.2)
+
+    # --- batchspawner's shell is out of use ------------------------------------------------
+
+    async def run_command(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("no command is run by a shell")
+
+    def cmd_formatted_for_batch(self) -> NoReturn:
+        raise NotImplementedError("the job script is made by spawners.script")
+
+
+api.install()  # whatever was imported meanwhile, our handlers are the ones

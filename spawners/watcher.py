@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from cluster.slurm import Job, JobState, Query, Record, SlurmError, sacct_query, squeue_query
+from cluster.sacct import Record, sacct_query
+from cluster.slurm import Job, Query, SlurmError, squeue_query
+from cluster.slurm_text import JobState
 from spawners import commands
 
 STARTING = 2.0  # seconds: how old an answer may be while something starts

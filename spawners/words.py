@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from cluster.slurm import Job, JobState, Record
+from cluster.sacct import Record
+from cluster.slurm import Job
+from cluster.slurm_text import JobState
 
 # Job reason codes, squeue(1) "JOB REASON CODES". Every value finishes "Waiting: ...".
 REASONS = {

@@ -1,0 +1,18 @@
+"""The sessions' part of the hub's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.model import Cluster
+
+SPAWNER = "spawners.spawner.PracticumSpawner"
+
+
+def configure(config: Any, cluster: Cluster, *, hub_url: str) -> None:
+    """Fill JupyterHub's config. ``hub_url``: where compute nodes reach the hub, without a path,
+    as http://10.0.0.1:8081. The cluster's own figures the spawner reads from its file."""
+    config.JupyterHub.spawner_class = SPAWNER
+    config.PracticumSpawner.session_api_url = f"{hub_url.rstrip('/')}/hub/api"
+    config.PracticumSpawner.hub_connect_url = hub_url
+    config.PracticumSpawner.start_timeout = cluster.hub.start_timeout
