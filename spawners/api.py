@@ -57,20 +57,24 @@ def read_message(payload: str) -> Message:
     except (ValueError, RecursionError):
         raise ValueError("the message is not JSON") from None
     if not isinstance(data, dict):
-        raise ValueError("the message is not a JSON object")
+        raise ValueError("the message is not a JSON object")  # noqa: TRY004 - a value to them
     op, job, nonce = data.get("op"), data.get("job"), data.get("nonce")
     if op not in ("session", "failure"):
         raise ValueError("op must be session or failure")
     if type(job) is not int or not 0 < job <= MAX_JOB_ID:
         raise ValueError("job must be a job's number")
-    if not isinstance(nonce, str) or not 16 <= len(nonce) <= 128 or not nonce.isalnum():
+    if (
+        not isinstance(nonce, str)
+        or not 16 <= len(nonce) <= 128
+        or not (nonce.isascii() and nonce.isalnum())
+    ):
         raise ValueError("nonce must be 16 to 128 letters and digits")
     expected = {"op", "job", "nonce"} | ({"text"} if op == "failure" else set())
     if set(data) != expected:
         raise ValueError(f"a message of this kind has exactly {', '.join(sorted(expected))}")
     text = data.get("text", "")
     if not isinstance(text, str):
-        raise ValueError("text must be text")
+        raise ValueError("text must be text")  # noqa: TRY004
     return Message(op, job, nonce, clean(text))
 
 
@@ -116,8 +120,9 @@ class PortHandler(APIHandler):  # type: ignore[misc]
         prefix = f"access:servers!server={token.user.name}/"
         own = [scope.removeprefix(prefix) for scope in token.scopes if scope.startswith(prefix)]
         for name in own:
-            spawner = user.spawners[name] if name in user.spawners else None
-            if spawner is not None and hasattr(spawner, "report_port"):
+            # `in` first: JupyterHub's dictionary makes what is asked for
+            if name in user.spawners and hasattr(user.spawners[name], "report_port"):
+                spawner = user.spawners[name]
                 secret = self.get_auth_token()
                 if spawner.owns_token(secret, token):
                     return spawner
@@ -133,9 +138,7 @@ class Gate:
 
     async def __aenter__(self) -> None:
         if self._room <= 0:
-            error = web.HTTPError(503, "Too many sessions start at once; try again in a moment.")
-            error.headers = {"Retry-After": "2"}
-            raise error
+            raise web.HTTPError(503, "Too many sessions start at once; try again in a moment.")
         self._room -= 1
         try:
             await self._free.acquire()
@@ -148,17 +151,17 @@ class Gate:
         self._room += 1
 
 
-@web.stream_request_body  # type: ignore[untyped-decorator]
+@web.stream_request_body
 class SessionHandler(APIHandler):  # type: ignore[misc]
     """A launcher asks for its session, or says why it cannot start it.
 
     The body is streamed only so that its size can be limited before it is in memory.
     """
 
-    gates: dict[int, Gate] = {}  # noqa: RUF012 - one for each event loop, on purpose shared
-
     async def prepare(self) -> None:
         """Instead of JupyterHub's: there is no user, cookie or token to find. munge tells."""
+        self._jupyterhub_user = None
+        self.expanded_scopes = set()
         self.body = bytearray()
         self.request.connection.set_max_body_size(MAX_CREDENTIAL)
         length = self.request.headers.get("Content-Length", "")
@@ -179,7 +182,7 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
         return self.settings.get("practicum_munge") or Munge()
 
     async def post(self) -> None:
-        gate = self.gates.setdefault(id(asyncio.get_running_loop()), Gate())
+        gate: Gate = self.settings.setdefault("practicum_gate", Gate())
         async with gate:
             opened = await self._opened()
             try:
@@ -235,7 +238,7 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
         try:
             return await self.munge.close(payload, reader=opened.uid)
         except MungeError as error:
-            self.log.error("A session cannot be handed over: %s", error)
+            self.log.warning("A session cannot be handed over: %s", error)
             spawner.report_failure("munge does not work on the hub's machine")
             raise web.HTTPError(503, "munge does not work on the hub's machine.") from None
 

@@ -99,15 +99,15 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     _awaiting = False  # between sbatch and the report of the port
     _stage = "asking"
 
-    @default("start_timeout")  # type: ignore[untyped-decorator]
+    @default("start_timeout")
     def _default_start_timeout(self) -> int:
         return self.cluster.hub.start_timeout
 
-    @default("http_timeout")  # type: ignore[untyped-decorator]
+    @default("http_timeout")
     def _default_http_timeout(self) -> int:
         return 60  # a Pi takes its time between listening and answering
 
-    @default("poll_interval")  # type: ignore[untyped-decorator]
+    @default("poll_interval")
     def _default_poll_interval(self) -> int:
         return int(IDLE)
 
@@ -426,7 +426,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         database's address is returned; nothing listens there, and JupyterHub cleans up.
         """
         known = str(self.server.url)
-        if not self.job_id:
+        if not self.job_id or self._port == self.server.port:
             return known
         self._awaiting = True
         try:

@@ -1,0 +1,456 @@
+"""What a session's job runs on its compute node: fetch the session's secrets, start the server.
+
+One file, standard library only, Python 3.9 or newer; installed on every node and run by the
+server environment's Python (by the system's when that is missing, only to say so). In order:
+
+1. a folder of its own on this node, 0700, for the log, sockets and runtime files: a full or
+   missing home must not keep a student from a session in which to delete files;
+2. a free port of the range, kept listening from then on, so that nobody can take it;
+3. the session from the hub, by munge: both sides prove who they are by the cluster's key, and
+   nothing secret is in the job's environment, script or files;
+4. the environment of kernels and terminals: the account's, without Slurm's variables but
+   SLURM_JOB_ID and PRACTICUM_JOB_ID, which are equal in the session and nowhere else;
+5. JupyterHub's single-user server, in this process, with only the extensions needed;
+6. the port's report, when the server is about to answer.
+
+A fault is told to the hub in one sentence. Where that is impossible the exit code tells: 69 the
+hub cannot be reached, 70 munge does not work; 71 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import pwd
+import random
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+EXIT_HUB = 69
+EXIT_MUNGE = 70
+EXIT_TOLD = 71
+HUB_SECONDS = 120  # a hub that restarts comes back within that
+UNKNOWN_SECONDS = 20  # the job may be faster than the hub's note of its number
+COMMAND_SECONDS = 20
+# Slurm's, and what process managers leave behind; all but SLURM_JOB_ID goes.
+SLURM_NAMES = re.compile(r"^(SLURM|SLURMD|SBATCH|SALLOC|SRUN|PMI|PMIX)_|^SLURM_JOBID$")
+BIN = "/usr/local/lib/practicum/bin"
+PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+
+
+class Failure(Exception):
+    """Why the session cannot start, in one sentence for the student, and the exit code."""
+
+    def __init__(self, text: str, code: int = EXIT_TOLD) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Start a session of practicum's hub.")
+    parser.add_argument("--hub-url", required=True, help="http://HOST:PORT/hub/api")
+    parser.add_argument("--hub-uid", required=True, type=int, help="uid of the hub's user")
+    parser.add_argument("--ports", required=True, help="FIRST-LAST")
+    parser.add_argument("--jupyter-path", required=True, help="folder of shared kernelspecs")
+    parser.add_argument("--server-env", required=True, help="folder of the server environment")
+    parser.add_argument("--munge", default="/usr/bin/munge")
+    parser.add_argument("--unmunge", default="/usr/bin/unmunge")
+    parser.add_argument("--munge-socket", default="")
+    parser.add_argument("--tmp", default="/tmp", help="folder on this node")  # noqa: S108
+    return parser.parse_args(argv)
+
+
+def node_name() -> str:
+    return socket.gethostname().split(".")[0]
+
+
+# --- this node --------------------------------------------------------------------------------
+
+
+def runtime_folder(tmp: str, uid: int, job: int) -> str:
+    """This session's folder, made now, mode 0700. Failure when it is another's or a link."""
+    path = os.path.join(tmp, f"practicum-{uid}-{job}")
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        found = os.lstat(path)
+        if not os.path.isdir(path) or os.path.islink(path) or found.st_uid != uid:
+            raise Failure(f"{path} on {node_name()} belongs to somebody else") from None
+        os.chmod(path, 0o700)
+    except OSError as error:
+        raise Failure(
+            f"no folder can be made in {tmp} on {node_name()}: {error.strerror}"
+        ) from None
+    return path
+
+
+def write_log_to(folder: str) -> str:
+    """From here on, standard output and error go to a file there; its path."""
+    path = os.path.join(folder, "session.log")
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    return path
+
+
+def listen(first: int, last: int) -> socket.socket:
+    """A listening socket on a free port of the range, on all addresses. Failure if none is free.
+
+    The start is random, so that sessions on one node do not all try the same ports.
+    """
+    count = last - first + 1
+    offset = random.randrange(count)  # noqa: S311 - spreads, guards nothing
+    for step in range(count):
+        port = first + (offset + step) % count
+        for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
+            if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
+                continue
+            try:
+                return socket.create_server(
+                    (address, port),
+                    family=family,
+                    dualstack_ipv6=family == socket.AF_INET6,
+                    backlog=128,
+                )
+            except OSError:
+                continue  # taken, or this machine has no such family
+    raise Failure(f"no port from {first} to {last} is free on {node_name()}")
+
+
+def check_home(home: str) -> bool:
+    """Whether files can be written at home. Failure when there is no home at all."""
+    try:
+        os.chdir(home)
+    except OSError as error:
+        raise Failure(
+            f"your home folder {home} cannot be opened on {node_name()} ({error.strerror})"
+        ) from None
+    try:
+        with tempfile.NamedTemporaryFile(dir=home, prefix=".practicum-") as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        print(f"home cannot be written to: {error}", flush=True)
+        return False
+    return True
+
+
+def check_environment(server_env: str) -> None:
+    """Failure when this Python is not one that has the server."""
+    for module in ("jupyterhub", "jupyter_server", "jupyterlab"):
+        if importlib.util.find_spec(module) is None:
+            raise Failure(
+                f"the server environment {server_env}/current is missing or incomplete on "
+                f"{node_name()} ({module} is not in it)"
+            )
+
+
+# --- the hub ----------------------------------------------------------------------------------
+
+
+class Hub:
+    """The hub's two addresses for sessions."""
+
+    def __init__(self, options: argparse.Namespace, job: int) -> None:
+        parts = urlsplit(options.hub_url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise Failure(f"the hub's address {options.hub_url!r} is not one", EXIT_HUB)
+        self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path
+        self._options = options
+        self._job = job
+        self._nonce = secrets.token_hex(16)
+
+    def session(self) -> dict[str, Any]:
+        """What this session needs, secrets included. The hub gives it once."""
+
+        def ask() -> tuple[int, str]:
+            return self._send("/practicum/session", self._close({"op": "session"}))
+
+        credential = self._insist(ask, "hand over the session")
+        session = self._open(credential)
+        if session.get("nonce") != self._nonce:
+            raise Failure("the hub's answer is to another question")
+        return session
+
+    def report(self, port: int, token: str) -> None:
+        """The server listens there."""
+        headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
+
+        def tell() -> tuple[int, str]:
+            return self._send("/batchspawner", json.dumps({"port": port}), headers)
+
+        self._insist(tell, "take the port")
+
+    def failure(self, text: str) -> None:
+        """Tell why there will be no session. Failure when that cannot be told."""
+
+        def tell() -> tuple[int, str]:
+            message = {"op": "failure", "text": text[:500]}
+            return self._send("/practicum/session", self._close(message))
+
+        self._insist(tell, "take a message", limit=UNKNOWN_SECONDS)
+
+    def _insist(self, send: Any, what: str, limit: float = HUB_SECONDS) -> str:
+        """Try again while the hub is away or busy, or does not know of this job yet."""
+        began, pause = time.monotonic(), 0.2
+        while True:
+            try:
+                status, answer = send()
+            except (OSError, http.client.HTTPException) as error:
+                status, answer = 0, str(error)
+            waited = time.monotonic() - began
+            if 200 <= status < 300:
+                return str(answer)
+            patience = UNKNOWN_SECONDS if status == 404 else limit
+            if status not in (0, 404, 429, 500, 502, 503, 504) or waited > patience:
+                said = _message(answer)
+                if not status:
+                    where = f"{self._host}:{self._port}"
+                    raise Failure(
+                        f"{node_name()} cannot reach the hub at {where}: {said}", EXIT_HUB
+                    )
+                raise Failure(f"the hub did not {what}: {said}")
+            time.sleep(pause)
+            pause = min(pause * 1.6, 5)
+
+    def _send(self, path: str, body: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=COMMAND_SECONDS)
+        try:
+            connection.request(
+                "POST", self._path + path, body.encode(), headers or {"Content-Type": "text/plain"}
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(1 << 20).decode(errors="replace")
+        finally:
+            connection.close()
+
+    def _close(self, message: dict[str, Any]) -> str:
+        """A new credential each time (munge takes each but once) for the hub's user alone."""
+        payload = json.dumps({**message, "job": self._job, "nonce": self._nonce})
+        options = ["--restrict-uid", str(self._options.hub_uid), "--ttl", "120"]
+        return self._munge([self._options.munge, *options], payload).strip()
+
+    def _open(self, credential: str) -> dict[str, Any]:
+        """The hub's answer, if it is the hub's: anybody may listen on its port while it is down,
+        nobody else can sign with its uid."""
+        text = self._munge([self._options.unmunge, "--numeric"], credential)
+        head, _, payload = text.partition("\n\n")
+        uid = re.search(r"^UID:\s+([0-9]+)$", head, re.MULTILINE)
+        if not uid or int(uid[1]) != self._options.hub_uid:
+            raise Failure("the answer does not come from the hub")
+        session = json.loads(payload)
+        if not isinstance(session, dict):
+            raise Failure("the hub's answer cannot be read")
+        return session
+
+    def _munge(self, argv: list[str], stdin: str) -> str:
+        if self._options.munge_socket:
+            argv = [*argv, "--socket", self._options.munge_socket]
+        try:
+            done = subprocess.run(
+                argv,
+                input=stdin.encode(),
+                capture_output=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Failure(f"munge does not work on {node_name()}: {error}", EXIT_MUNGE) from None
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise Failure(f"munge does not work on {node_name()}: {said}", EXIT_MUNGE)
+        return done.stdout.decode(errors="replace")
+
+
+def _message(answer: str) -> str:
+    """JupyterHub's errors are JSON with a message."""
+    try:
+        return str(json.loads(answer)["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return answer.strip()[:200] or "no answer"
+
+
+# --- the server -------------------------------------------------------------------------------
+
+
+def session_environment(
+    account: pwd.struct_passwd,
+    job: int,
+    given: dict[str, str],
+    folder: str,
+    jupyter_path: str,
+    home_works: bool,
+) -> dict[str, str]:
+    """The environment of the server, its kernels and terminals, from the job's."""
+    env = {name: value for name, value in os.environ.items() if not SLURM_NAMES.search(name)}
+    env.update(
+        HOME=account.pw_dir,
+        USER=account.pw_name,
+        LOGNAME=account.pw_name,
+        SHELL=account.pw_shell or "/bin/sh",
+        PATH=f"{BIN}:{PATHS}",
+        JUPYTER_PATH=jupyter_path,
+        JUPYTER_RUNTIME_DIR=os.path.join(folder, "runtime"),
+        SLURM_JOB_ID=str(job),
+        PRACTICUM_JOB_ID=str(job),
+    )
+    env.setdefault("LANG", "C.UTF-8")
+    if not home_works:
+        # ipykernel stops when it cannot write there
+        env["IPYTHONDIR"] = os.path.join(folder, "ipython")
+    env.update(given)
+    return env
+
+
+def server_arguments(args: list[str], folder: str, home_works: bool) -> list[str]:
+    """The server's command line."""
+    if home_works:
+        return args
+    # the database of trusted notebooks, else kept at home
+    return [f"--NotebookNotary.data_dir={os.path.join(folder, 'notary')}", *args]
+
+
+def make_server(listening: socket.socket, args: list[str], extensions: list[str]) -> Any:
+    """JupyterHub's single-user server on our socket, ready to run."""
+    # jsonschema's check of one rare format compiles a grammar at import: a second of a CPU that
+    # nobody needs. None makes the import fail, and jsonschema does without.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    from jupyter_server.serverapp import ServerApp  # noqa: PLC0415
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # noqa: PLC0415
+
+    adopt(ServerApp, listening)
+    config = {"jpserver_extensions": dict.fromkeys(extensions, True)}
+    # With this set, the server does not search its configuration for more extensions.
+    JupyterHubSingleUser.serverapp_config = config
+    return JupyterHubSingleUser.initialize_server(argv=args)
+
+
+def adopt(server_class: Any, listening: socket.socket) -> None:
+    """Have the server take our socket instead of one of its own. An unknown version of it binds
+    the port itself, with a moment in which another could take it."""
+    if not all(
+        hasattr(server_class, name) for name in ("_find_http_port", "_bind_http_server_tcp")
+    ):
+        listening.close()
+        return
+    listening.setblocking(False)
+
+    def bind(self: Any) -> bool:
+        self.http_server.add_sockets([listening])
+        return True
+
+    server_class._find_http_port = lambda self: None
+    server_class._bind_http_server_tcp = bind
+
+
+def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: str) -> None:
+    """From the checks to the end of the session. Failure says what went wrong before."""
+    check_environment(options.server_env)
+    account = pwd.getpwuid(os.getuid())
+    home_works = check_home(account.pw_dir)
+    first, last = (int(number) for number in options.ports.split("-"))
+    listening = listen(first, last)
+    port = listening.getsockname()[1]
+    session = hub.session()
+    given = {str(name): str(value) for name, value in session["env"].items()}
+    given["JUPYTERHUB_SERVICE_URL"] = _with_port(given["JUPYTERHUB_SERVICE_URL"], port)
+    env = session_environment(account, job, given, folder, options.jupyter_path, home_works)
+    os.environ.clear()
+    os.environ.update(env)
+    os.makedirs(env["JUPYTER_RUNTIME_DIR"], mode=0o700, exist_ok=True)
+    os.umask(0o022)  # the hub's own is stricter, and sbatch passed it on
+    args = server_arguments([str(arg) for arg in session["args"]], folder, home_works)
+    server = make_server(listening, args, [str(name) for name in session["extensions"]])
+    hub.report(port, given["JUPYTERHUB_API_TOKEN"])
+    server.start()
+
+
+def _with_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return parts._replace(netloc=f"{host}:{port}").geturl()
+
+
+@contextlib.contextmanager
+def ended_by_scancel() -> Iterator[None]:
+    """SIGTERM ends this process in order, until the server has a handler of its own."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def launch(options: argparse.Namespace, job: int) -> int:
+    """Run the session; the exit code."""
+    hub = Hub(options, job)
+    folder = log = ""
+    try:
+        folder = runtime_folder(options.tmp, os.getuid(), job)
+        log = write_log_to(folder)
+        run_server(hub, options, job, folder)
+    except Failure as failure:
+        return _tell(hub, failure, log)
+    except SystemExit as end:
+        if end.code in (None, 0, 128 + signal.SIGTERM):
+            _remove(folder)
+            raise
+        return _tell(hub, Failure(f"its server did not start; see {log} on {node_name()}"), log)
+    except Exception as error:  # noqa: BLE001 - the last place that can tell anybody
+        traceback.print_exc()
+        text = f"its server failed on {node_name()}: {type(error).__name__}: {error}"
+        return _tell(hub, Failure(f"{text}; see {log}"), log)
+    _remove(folder)
+    return 0
+
+
+def _tell(hub: Hub, failure: Failure, log: str) -> int:
+    print(f"practicum: {failure}", file=sys.stderr, flush=True)
+    if failure.code == EXIT_MUNGE:
+        return failure.code  # without munge the hub would not believe us
+    try:
+        hub.failure(str(failure))
+    except Failure as further:
+        print(f"practicum: {further}", file=sys.stderr, flush=True)
+        return further.code if failure.code == EXIT_TOLD else failure.code
+    return failure.code
+
+
+def _remove(folder: str) -> None:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(argv: list[str]) -> int:
+    options = arguments(argv)
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdecimal():
+        print("practicum: this is the job of a session; Slurm runs it", file=sys.stderr)
+        return 2
+    with ended_by_scancel():
+        return launch(options, int(job))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
