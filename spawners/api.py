@@ -21,6 +21,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ MAX_CREDENTIAL = 16 * 1024  # bytes; a real one has about 400
 AT_ONCE = 8  # unmunge processes at a time
 IN_LINE = 200  # requests that wait for one of them; more are asked to come again
 MAX_JOB_ID = 2**32 - 1
+NONCE = re.compile(r"[A-Za-z0-9]{16,128}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
     async def prepare(self) -> None:
         """Instead of JupyterHub's: there is no user, cookie or token to find. munge tells."""
         self._jupyterhub_user = None
-        self.expanded_scopes = set()
+        self.expanded_scopes: set[str] = set()
         self.body = bytearray()
         self.request.connection.set_max_body_size(MAX_CREDENTIAL)
         length = self.request.headers.get("Content-Length", "")

@@ -32,18 +32,21 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 EXIT_HUB = 69
 EXIT_MUNGE = 70
 EXIT_TOLD = 71
+ENDED = 128 + signal.SIGTERM
 HUB_SECONDS = 120  # a hub that restarts comes back within that
 UNKNOWN_SECONDS = 20  # the job may be faster than the hub's note of its number
 COMMAND_SECONDS = 20
@@ -53,7 +56,7 @@ BIN = "/usr/local/lib/practicum/bin"
 PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
 
-class Failure(Exception):
+class LaunchError(Exception):
     """Why the session cannot start, in one sentence for the student, and the exit code."""
 
     def __init__(self, text: str, code: int = EXIT_TOLD) -> None:
@@ -82,35 +85,37 @@ def node_name() -> str:
 # --- this node --------------------------------------------------------------------------------
 
 
-def runtime_folder(tmp: str, uid: int, job: int) -> str:
-    """This session's folder, made now, mode 0700. Failure when it is another's or a link."""
-    path = os.path.join(tmp, f"practicum-{uid}-{job}")
+def runtime_folder(tmp: str, uid: int, job: int) -> Path:
+    """This session's folder, made now, mode 0700. LaunchError when it is another's or a link."""
+    path = Path(tmp) / f"practicum-{uid}-{job}"
     try:
-        os.mkdir(path, 0o700)
+        path.mkdir(0o700)
     except FileExistsError:
-        found = os.lstat(path)
-        if not os.path.isdir(path) or os.path.islink(path) or found.st_uid != uid:
-            raise Failure(f"{path} on {node_name()} belongs to somebody else") from None
-        os.chmod(path, 0o700)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
+            raise LaunchError(f"{path} on {node_name()} belongs to somebody else") from None
+        path.chmod(0o700)
     except OSError as error:
-        raise Failure(
-            f"no folder can be made in {tmp} on {node_name()}: {error.strerror}"
-        ) from None
+        where = f"{tmp} on {node_name()}"
+        raise LaunchError(f"no folder can be made in {where}: {error.strerror}") from None
     return path
 
 
-def write_log_to(folder: str) -> str:
-    """From here on, standard output and error go to a file there; its path."""
-    path = os.path.join(folder, "session.log")
+def write_log_to(path: Path) -> None:
+    """From here on, standard output and error go to that file."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    return path
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"practicum: {text}\n")
+    sys.stderr.flush()
 
 
 def listen(first: int, last: int) -> socket.socket:
-    """A listening socket on a free port of the range, on all addresses. Failure if none is free.
+    """A listening socket on a free port of the range, on all addresses. LaunchError if none is free.
 
     The start is random, so that sessions on one node do not all try the same ports.
     """
@@ -130,15 +135,15 @@ def listen(first: int, last: int) -> socket.socket:
                 )
             except OSError:
                 continue  # taken, or this machine has no such family
-    raise Failure(f"no port from {first} to {last} is free on {node_name()}")
+    raise LaunchError(f"no port from {first} to {last} is free on {node_name()}")
 
 
 def check_home(home: str) -> bool:
-    """Whether files can be written at home. Failure when there is no home at all."""
+    """Whether files can be written at home. LaunchError when there is no home at all."""
     try:
         os.chdir(home)
     except OSError as error:
-        raise Failure(
+        raise LaunchError(
             f"your home folder {home} cannot be opened on {node_name()} ({error.strerror})"
         ) from None
     try:
@@ -147,16 +152,16 @@ def check_home(home: str) -> bool:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        print(f"home cannot be written to: {error}", flush=True)
+        say(f"home cannot be written to: {error}")
         return False
     return True
 
 
 def check_environment(server_env: str) -> None:
-    """Failure when this Python is not one that has the server."""
+    """LaunchError when this Python is not one that has the server."""
     for module in ("jupyterhub", "jupyter_server", "jupyterlab"):
         if importlib.util.find_spec(module) is None:
-            raise Failure(
+            raise LaunchError(
                 f"the server environment {server_env}/current is missing or incomplete on "
                 f"{node_name()} ({module} is not in it)"
             )
@@ -171,7 +176,7 @@ class Hub:
     def __init__(self, options: argparse.Namespace, job: int) -> None:
         parts = urlsplit(options.hub_url)
         if parts.scheme != "http" or not parts.hostname:
-            raise Failure(f"the hub's address {options.hub_url!r} is not one", EXIT_HUB)
+            raise LaunchError(f"the hub's address {options.hub_url!r} is not one", EXIT_HUB)
         self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path
         self._options = options
         self._job = job
@@ -186,7 +191,7 @@ class Hub:
         credential = self._insist(ask, "hand over the session")
         session = self._open(credential)
         if session.get("nonce") != self._nonce:
-            raise Failure("the hub's answer is to another question")
+            raise LaunchError("the hub's answer is to another question")
         return session
 
     def report(self, port: int, token: str) -> None:
@@ -199,7 +204,7 @@ class Hub:
         self._insist(tell, "take the port")
 
     def failure(self, text: str) -> None:
-        """Tell why there will be no session. Failure when that cannot be told."""
+        """Tell why there will be no session. LaunchError when that cannot be told."""
 
         def tell() -> tuple[int, str]:
             message = {"op": "failure", "text": text[:500]}
@@ -223,10 +228,10 @@ class Hub:
                 said = _message(answer)
                 if not status:
                     where = f"{self._host}:{self._port}"
-                    raise Failure(
+                    raise LaunchError(
                         f"{node_name()} cannot reach the hub at {where}: {said}", EXIT_HUB
                     )
-                raise Failure(f"the hub did not {what}: {said}")
+                raise LaunchError(f"the hub did not {what}: {said}")
             time.sleep(pause)
             pause = min(pause * 1.6, 5)
 
@@ -254,10 +259,10 @@ class Hub:
         head, _, payload = text.partition("\n\n")
         uid = re.search(r"^UID:\s+([0-9]+)$", head, re.MULTILINE)
         if not uid or int(uid[1]) != self._options.hub_uid:
-            raise Failure("the answer does not come from the hub")
+            raise LaunchError("the answer does not come from the hub")
         session = json.loads(payload)
         if not isinstance(session, dict):
-            raise Failure("the hub's answer cannot be read")
+            raise LaunchError("the hub's answer cannot be read")
         return session
 
     def _munge(self, argv: list[str], stdin: str) -> str:
@@ -272,10 +277,12 @@ class Hub:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Failure(f"munge does not work on {node_name()}: {error}", EXIT_MUNGE) from None
+            raise LaunchError(
+                f"munge does not work on {node_name()}: {error}", EXIT_MUNGE
+            ) from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
-            raise Failure(f"munge does not work on {node_name()}: {said}", EXIT_MUNGE)
+            raise LaunchError(f"munge does not work on {node_name()}: {said}", EXIT_MUNGE)
         return done.stdout.decode(errors="replace")
 
 
@@ -294,7 +301,7 @@ def session_environment(
     account: pwd.struct_passwd,
     job: int,
     given: dict[str, str],
-    folder: str,
+    folder: Path,
     jupyter_path: str,
     home_works: bool,
 ) -> dict[str, str]:
@@ -307,24 +314,24 @@ def session_environment(
         SHELL=account.pw_shell or "/bin/sh",
         PATH=f"{BIN}:{PATHS}",
         JUPYTER_PATH=jupyter_path,
-        JUPYTER_RUNTIME_DIR=os.path.join(folder, "runtime"),
+        JUPYTER_RUNTIME_DIR=str(folder / "runtime"),
         SLURM_JOB_ID=str(job),
         PRACTICUM_JOB_ID=str(job),
     )
     env.setdefault("LANG", "C.UTF-8")
     if not home_works:
         # ipykernel stops when it cannot write there
-        env["IPYTHONDIR"] = os.path.join(folder, "ipython")
+        env["IPYTHONDIR"] = str(folder / "ipython")
     env.update(given)
     return env
 
 
-def server_arguments(args: list[str], folder: str, home_works: bool) -> list[str]:
+def server_arguments(args: list[str], folder: Path, home_works: bool) -> list[str]:
     """The server's command line."""
     if home_works:
         return args
     # the database of trusted notebooks, else kept at home
-    return [f"--NotebookNotary.data_dir={os.path.join(folder, 'notary')}", *args]
+    return [f"--NotebookNotary.data_dir={folder / 'notary'}", *args]
 
 
 def make_server(listening: socket.socket, args: list[str], extensions: list[str]) -> Any:
@@ -356,12 +363,15 @@ def adopt(server_class: Any, listening: socket.socket) -> None:
         self.http_server.add_sockets([listening])
         return True
 
-    server_class._find_http_port = lambda self: None
+    def find(_self: Any) -> None:
+        """The port is found already."""
+
+    server_class._find_http_port = find
     server_class._bind_http_server_tcp = bind
 
 
-def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: str) -> None:
-    """From the checks to the end of the session. Failure says what went wrong before."""
+def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) -> None:
+    """From the checks to the end of the session. LaunchError says what went wrong before."""
     check_environment(options.server_env)
     account = pwd.getpwuid(os.getuid())
     home_works = check_home(account.pw_dir)
@@ -374,7 +384,7 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: str) -> 
     env = session_environment(account, job, given, folder, options.jupyter_path, home_works)
     os.environ.clear()
     os.environ.update(env)
-    os.makedirs(env["JUPYTER_RUNTIME_DIR"], mode=0o700, exist_ok=True)
+    Path(env["JUPYTER_RUNTIME_DIR"]).mkdir(0o700, exist_ok=True)
     os.umask(0o022)  # the hub's own is stricter, and sbatch passed it on
     args = server_arguments([str(arg) for arg in session["args"]], folder, home_works)
     server = make_server(listening, args, [str(name) for name in session["extensions"]])
@@ -393,7 +403,7 @@ def ended_by_scancel() -> Iterator[None]:
     """SIGTERM ends this process in order, until the server has a handler of its own."""
 
     def end(*_: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(ENDED)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -403,50 +413,49 @@ def ended_by_scancel() -> Iterator[None]:
 
 
 def launch(options: argparse.Namespace, job: int) -> int:
-    """Run the session; the exit code."""
+    """Run the session; the exit code. Its folder stays when there is something to read there."""
     hub = Hub(options, job)
-    folder = log = ""
     try:
         folder = runtime_folder(options.tmp, os.getuid(), job)
-        log = write_log_to(folder)
+        log = folder / "session.log"
+        write_log_to(log)
+    except (LaunchError, OSError) as error:
+        return tell(hub, error if isinstance(error, LaunchError) else LaunchError(str(error)))
+    see = f"; see {log} on {node_name()}"
+    try:
         run_server(hub, options, job, folder)
-    except Failure as failure:
-        return _tell(hub, failure, log)
+    except LaunchError as failure:
+        return tell(hub, failure)
     except SystemExit as end:
-        if end.code in (None, 0, 128 + signal.SIGTERM):
-            _remove(folder)
-            raise
-        return _tell(hub, Failure(f"its server did not start; see {log} on {node_name()}"), log)
+        if end.code not in (None, 0, ENDED):
+            return tell(hub, LaunchError(f"its server did not start{see}"))
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     except Exception as error:  # noqa: BLE001 - the last place that can tell anybody
         traceback.print_exc()
-        text = f"its server failed on {node_name()}: {type(error).__name__}: {error}"
-        return _tell(hub, Failure(f"{text}; see {log}"), log)
-    _remove(folder)
+        return tell(hub, LaunchError(f"{type(error).__name__}: {error}{see}"))
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _tell(hub: Hub, failure: Failure, log: str) -> int:
-    print(f"practicum: {failure}", file=sys.stderr, flush=True)
+def tell(hub: Hub, failure: LaunchError) -> int:
+    """Tell the hub, and by the exit code Slurm."""
+    say(str(failure))
     if failure.code == EXIT_MUNGE:
         return failure.code  # without munge the hub would not believe us
     try:
         hub.failure(str(failure))
-    except Failure as further:
-        print(f"practicum: {further}", file=sys.stderr, flush=True)
+    except LaunchError as further:
+        say(str(further))
         return further.code if failure.code == EXIT_TOLD else failure.code
     return failure.code
-
-
-def _remove(folder: str) -> None:
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
     job = os.environ.get("SLURM_JOB_ID", "")
     if not job.isdecimal():
-        print("practicum: this is the job of a session; Slurm runs it", file=sys.stderr)
+        say("this is a session's job; Slurm runs it")
         return 2
     with ended_by_scancel():
         return launch(options, int(job))
