@@ -111,7 +111,7 @@ def sudoers(cluster: Cluster, *, slurm_environment: bool) -> str:
     lines = [
         "# Written by practicum.",
         f"Defaults:{user} !requiretty, !pam_session, !use_pty, env_reset, !setenv, !lecture",
-        f'Defaults:{user} env_keep = ""',
+        f"Defaults:{user} !env_keep",
     ]
     if slurm_environment:
         lines.append(f"Defaults:{user} env_file = {SLURM_ENVIRONMENT}")

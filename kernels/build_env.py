@@ -32,6 +32,7 @@ UV = "/usr/local/lib/practicum/uv/current/bin/uv"
 CACHE = Path("/var/cache/practicum/uv")
 STAMP = ".practicum-complete"
 LOCK = "requirements.lock"
+UV_LEFTOVERS = (".lock", ".gitignore", "CACHEDIR.TAG")  # the first is writable for everyone
 STEP_LIMIT = 1500  # seconds for one call of pip or uv
 QUICK_LIMIT = 120  # seconds for what needs no network
 
@@ -201,8 +202,10 @@ def finish(spec: Spec, target: Path) -> None:
         trial = "; ".join(f"import {name}" for name in spec.imports)
         call("the new environment does not work", [python, "-I", "-c", trial], env, QUICK_LIMIT)
     if spec.tool == "uv":
-        frozen = call("uv cannot list", [UV, "pip", "freeze", "--python", python], env, QUICK_LIMIT)
-        (target / LOCK).write_text(frozen)
+        freeze = [UV, "pip", "freeze", "--quiet", "--python", python]
+        (target / LOCK).write_text(call("uv cannot list", freeze, env, QUICK_LIMIT))
+    for name in UV_LEFTOVERS:
+        (target / name).unlink(missing_ok=True)
     (target / STAMP).write_text(f"{spec.name}\n")
 
 

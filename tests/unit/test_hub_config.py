@@ -1,0 +1,117 @@
+"""The hub's configuration, applied to JupyterHub's own classes."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_sample import SECRETS, sample
+from jupyterhub.app import JupyterHub
+from jupyterhub.proxy import ConfigurableHTTPProxy
+from jupyterhub.roles import get_default_roles
+from tornado import web
+from traitlets.config import Config
+
+from cluster.errors import ConfigError
+from hub import auth, config
+from hub.auth import ClusterAuthenticator, admission
+
+
+@pytest.fixture
+def applied() -> Config:
+    found = Config()
+    config.apply(found, sample(), SECRETS)
+    return found
+
+
+def test_every_setting_is_a_trait_of_its_class(applied: Config) -> None:
+    """A misspelt setting is silently ignored by traitlets; here it is an error."""
+    classes: dict[str, Any] = {
+        "JupyterHub": JupyterHub,
+        "ConfigurableHTTPProxy": ConfigurableHTTPProxy,
+        "ClusterAuthenticator": ClusterAuthenticator,
+    }
+    for name, cls in classes.items():
+        known = set(cls.class_traits(config=True))
+        assert set(applied[name]) <= known, name
+
+
+def test_the_hub_takes_the_values(applied: Config) -> None:
+    hub = JupyterHub(config=applied)
+    assert hub.hub_connect_url == "http://10.80.0.10:8081"
+    assert hub.cookie_secret == bytes.fromhex(SECRETS["hub_cookie_secret"])
+    assert not hub.cleanup_servers
+    assert not ConfigurableHTTPProxy(config=applied).should_start
+    assert hub.authenticator_class is ClusterAuthenticator
+
+
+def test_nobody_has_more_than_the_usual_rights(applied: Config) -> None:
+    usual = {role["name"]: set(role["scopes"]) for role in get_default_roles()}
+    for role in applied.JupyterHub.load_roles:
+        assert set(role["scopes"]) <= usual[role["name"]]
+        assert not {"users", "groups", "services"} & set(role)
+    assert applied.ClusterAuthenticator.admin_users == set()
+
+
+def test_credentials_are_read_or_missed_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"start it as practicum-hub\.service"):
+        config.read_credentials("")
+    for name, value in SECRETS.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    assert config.read_credentials(str(tmp_path)) == SECRETS
+    (tmp_path / "proxy_token").unlink()
+    with pytest.raises(ConfigError, match="proxy_token"):
+        config.read_credentials(str(tmp_path))
+
+
+WELCOME = {"welcome": ["students", "instructors"], "kept_out": ["admins"]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "refusal"),
+    [
+        (["students"], ""),
+        (["instructors", "audio"], ""),
+        ([], "ask your instructor"),
+        (["shadow"], "ask your instructor"),
+        (["admins"], "by SSH"),
+        (["admins", "students"], "by SSH"),
+    ],
+)
+def test_admission_by_groups(groups: list[str], refusal: str) -> None:
+    decided = admission("ada", groups, **WELCOME)
+    assert decided.refusal == "" if not refusal else refusal in decided.refusal
+    assert set(decided.groups) == set(groups)
+
+
+def test_groups_of_a_real_account_include_the_primary_one() -> None:
+    assert grp.getgrgid(pwd.getpwnam("root").pw_gid).gr_name in auth.system_groups("root")
+    with pytest.raises(KeyError):
+        auth.system_groups("nobody-by-this-name")
+
+
+async def test_a_right_password_without_a_place_gets_the_reason(
+    monkeypatch: pytest.MonkeyPatch, applied: Config
+) -> None:
+    """root exists on every system and is in no group of the cluster. Only the password check
+    is replaced: no test can know root's."""
+    monkeypatch.setattr(auth.PAMAuthenticator, "authenticate", _accept)
+    own = ClusterAuthenticator(config=applied)
+    with pytest.raises(web.HTTPError, match="ask your instructor") as caught:
+        await own.authenticate(None, {"username": "root", "password": "right"})
+    assert caught.value.status_code == 403
+    with pytest.raises(web.HTTPError, match="no account"):
+        await own.authenticate(None, {"username": "nobody-by-this-name", "password": "right"})
+
+
+async def test_a_wrong_password_is_just_wrong(applied: Config) -> None:
+    own = ClusterAuthenticator(config=applied)
+    wrong = {"username": "root", "password": "certainly not this one"}
+    assert await own.authenticate(None, wrong) is None
+
+
+async def _accept(_self: Any, _handler: Any, data: dict[str, str]) -> str:
+    return data["username"]
