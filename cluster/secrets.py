@@ -55,9 +55,12 @@ def generate(known: Mapping[str, str] | None = None) -> dict[str, str]:
     return made
 
 
-def load_secrets(path: Path, cluster: Cluster | None = None) -> dict[str, str]:
+def load_secrets(
+    path: Path, cluster: Cluster | None = None, *, complete: bool = True
+) -> dict[str, str]:
     """Read the file. ConfigError when others can read it, when it is not such a file, when a
-    secret is missing, or (with ``cluster``) when it holds a password of nobody."""
+    secret is missing (unless ``complete`` is False), or (with ``cluster``) when it holds a
+    password of nobody."""
     _only_owner(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +76,7 @@ def load_secrets(path: Path, cluster: Cluster | None = None) -> dict[str, str]:
         if not isinstance(value, str):
             raise ConfigError(f'{path}: {key} must be text in quotes: "{key}" = "..."')
     missing = [key for key in MAKERS if not data.get(key)]
-    if missing:
+    if missing and complete:
         raise ConfigError(f"{path}: {', '.join(missing)} missing: run practicum init to add them")
     if cluster is not None:
         users = {user.name for user in cluster.users}

@@ -1,0 +1,7 @@
+"""`python -m practicum`."""
+
+from __future__ import annotations
+
+from practicum.cli import main
+
+main()

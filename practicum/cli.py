@@ -1,0 +1,95 @@
+"""The `practicum` command. Each room's part is in its own module and imports what it needs only
+when it runs, so that --help answers at once.
+
+Exit codes: 0 done, 1 failed, 2 called or configured wrongly, 3 changes are pending (plan),
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from cluster.errors import PracticumError
+from practicum import converge, lab, setup, user
+
+# click's UsageError, or the one of typer's own copy of click in its later versions.
+_CallError = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="practicum",
+    help="A teaching supercomputer in the browser: one file describes it, one command makes it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(setup.init)
+app.command()(setup.check)
+app.command()(converge.plan)
+app.command()(converge.apply)
+app.add_typer(lab.app, name="lab")
+app.add_typer(user.app, name="user")
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"practicum {installed('practicum')}")
+        raise typer.Exit
+
+
+@app.callback()
+def front_door(
+    version: bool = typer.Option(
+        False, "--version", callback=version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; every error that a person can cause is a sentence and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code. Errors are told on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        done = command.main(arguments, prog_name="practicum", standalone_mode=False)
+    except PracticumError as error:
+        _tell(str(error))
+        return error.exit_code
+    except _CallError as error:
+        return _called_wrongly(error)
+    except (typer.Abort, KeyboardInterrupt):
+        _tell("interrupted: run the same command again to go on")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left. Nothing more can be told there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return done if isinstance(done, int) else 0
+
+
+def _called_wrongly(error: Any) -> int:
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+        return 2
+    path = error.ctx.command_path if error.ctx else "practicum"
+    _tell(f"{message} See {path} --help")
+    return 2
+
+
+def _tell(sentence: str) -> None:
+    typer.secho(sentence, err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+if __name__ == "__main__":
+    main()

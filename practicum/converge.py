@@ -1,0 +1,154 @@
+"""`practicum plan` and `practicum apply`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from practicum.options import DEFAULT_FILE, Diff, File, Json, Limit
+
+if TYPE_CHECKING:
+    from provisioning.engine import Plan
+
+    from cluster.model import Cluster
+    from practicum.report import Plain
+
+PENDING = 3  # exit code of a plan with changes
+LIMIT: list[str] = []  # nobody writes to it
+
+
+def plan(
+    file: File = DEFAULT_FILE, limit: Limit = LIMIT, diff: Diff = False, json: Json = False
+) -> None:
+    """Show what apply would change on the nodes. Changes nothing.
+
+    Exit codes: 0 nothing to change, 3 changes are pending, 1 a node could not be asked.
+    """
+    _plan(file, limit, whole=diff, json=json)
+
+
+def apply(
+    file: File = DEFAULT_FILE,
+    limit: Limit = LIMIT,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as practicum plan.")] = False,
+    diff: Diff = False,
+    json: Json = False,
+) -> None:
+    """Make the nodes what cluster.toml says, after showing the plan and asking.
+
+    Can be stopped and run again at any time: it goes on where it was.
+    """
+    if dry_run:
+        _plan(file, limit, whole=diff, json=json)
+        return
+    from cluster.errors import UsageError
+
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "apply asks before it changes anything, and here is no terminal to ask on: "
+            "add --yes, or look with practicum plan"
+        )
+    _apply(file, limit, yes=yes, whole=diff, json=json)
+
+
+def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
+    from practicum import show
+    from practicum.report import reporter
+    from practicum.rooms import ROLES
+    from provisioning import engine
+
+    cluster, known = _read(file)
+    with reporter(json=json) as report:
+        made = engine.plan(
+            cluster, ROLES, known, base=_base(file), limit=_names(cluster, limit), reporter=report
+        )
+    if json:
+        typer.echo(show.plan_json(made))
+    else:
+        show.plan(made, whole=whole)
+    if any(node.error for node in made.nodes):
+        raise typer.Exit(1)
+    raise typer.Exit(PENDING if made.pending else 0)
+
+
+def _apply(file: Path, limit: list[str], *, yes: bool, whole: bool, json: bool) -> None:
+    from practicum import show
+    from practicum.report import reporter
+    from practicum.rooms import ROLES
+    from provisioning import engine
+
+    cluster, known = _read(file)
+    with reporter(json=json) as report:
+        question = _Question(report, yes=yes, whole=whole, json=json)
+        result = engine.apply(
+            cluster,
+            ROLES,
+            known,
+            base=_base(file),
+            limit=_names(cluster, limit),
+            confirm=question.ask,
+            reporter=report,
+        )
+    if question.declined:
+        typer.echo("nothing was changed", err=json)
+        raise typer.Exit(1)
+    if json:
+        typer.echo(show.result_json(result))
+    else:
+        show.result(result)
+    raise typer.Exit(1 if any(node.error for node in result.nodes) else 0)
+
+
+class _Question:
+    """Show the plan, then ask (unless told yes), on the terminal and never into JSON."""
+
+    def __init__(self, report: Plain, *, yes: bool, whole: bool, json: bool) -> None:
+        self._report = report
+        self._yes, self._whole, self._json = yes, whole, json
+        self.declined = False
+
+    def ask(self, made: Plan) -> bool:
+        from practicum import show
+
+        self._report.pause()
+        if not self._json or not self._yes:
+            show.plan(made, whole=self._whole, to_stderr=self._json)
+        if self._yes:
+            return True
+        self.declined = not typer.confirm("Apply this?", err=True)
+        return not self.declined
+
+
+def _read(file: Path) -> tuple[Cluster, dict[str, str]]:
+    from cluster.load import load
+    from cluster.secrets import load_secrets, secrets_path
+
+    cluster = load(file)
+    return cluster, load_secrets(secrets_path(file), cluster)
+
+
+def _base(file: Path) -> Path:
+    return file.resolve().parent
+
+
+def _names(cluster: Cluster, limit: list[str]) -> list[str]:
+    """The nodes that --limit names; UsageError lists the ones there are."""
+    from cluster.errors import UsageError
+    from cluster.hostlist import expand, fold
+
+    known = [node.name for node in cluster.machines]
+    chosen: list[str] = []
+    for item in limit:
+        try:
+            names = expand(item)
+        except ValueError as error:
+            raise UsageError(f"--limit: {error}") from None
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise UsageError(f"--limit: there is no node {fold(strange)}; there are {fold(known)}")
+        chosen += names
+    return chosen

@@ -1,0 +1,124 @@
+"""Progress for the person who waits: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+class Plain:
+    """One line for each thing that happens; what provisioning.report.Reporter asks for."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._lock = threading.Lock()
+        self._states: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.pause()
+
+    def node_state(self, node: str, state: str) -> None:
+        with self._lock:
+            if self._states.get(node) == state:
+                return
+            self._states[node] = state
+        self.line(f"{node}: {state}")
+
+    def step(self, node: str, text: str) -> None:
+        self.line(f"{node}: {text}")
+
+    def line(self, text: str) -> None:
+        with self._lock:
+            print(text, file=self._stream, flush=True)
+
+    def pause(self) -> None:
+        """Leave the terminal to others (a question) until the next report."""
+
+
+class LiveTable(Plain):
+    """A row for each node: what it is doing, and for how long."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+
+        self._console = Console(file=self._stream, highlight=False)
+        self._rows: dict[str, tuple[str, str, float]] = {}
+        self._live: Live | None = None
+
+    def node_state(self, node: str, state: str) -> None:
+        self._row(node, state, "")
+
+    def step(self, node: str, text: str) -> None:
+        state = self._rows[node][0] if node in self._rows else ""
+        self._row(node, state, text)
+
+    def line(self, text: str) -> None:
+        from rich.text import Text
+
+        with self._lock:
+            self._console.print(Text(text))
+
+    def pause(self) -> None:
+        with self._lock:
+            live, self._live = self._live, None
+            self._rows.clear()
+        if live:
+            live.stop()
+
+    def _row(self, node: str, state: str, text: str) -> None:
+        from rich.live import Live
+
+        with self._lock:
+            self._rows[node] = (state, text, time.monotonic())
+            starting = self._live is None
+            if starting:
+                self._live = Live(
+                    console=self._console,
+                    get_renderable=self._table,
+                    refresh_per_second=8,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+            live = self._live
+        if starting and live:
+            live.start()
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        now = time.monotonic()
+        for node, (state, text, since) in sorted(dict(self._rows).items()):
+            waited = now - since
+            clock = f"{waited:.0f} s" if waited >= 2 else ""
+            table.add_row(
+                Text(node, style="bold"),
+                Text(state, style="cyan"),
+                Text(text, overflow="ellipsis", no_wrap=True),
+                Text(clock, style="dim"),
+            )
+        return table
+
+
+def reporter(*, json: bool = False) -> Plain:
+    """The one that suits stdout; with ``json`` stdout is a program's, so stderr."""
+    stream = sys.stderr if json else sys.stdout
+    return LiveTable(stream) if stream.isatty() else Plain(stream)

@@ -1,0 +1,16 @@
+"""What each room brings, put together and handed down to the engine and the lab."""
+
+from __future__ import annotations
+
+import hub.role
+import kernels.role
+import lmod.role
+import provisioning.roles
+from provisioning.role import Role
+
+ROLES: tuple[Role, ...] = (
+    *provisioning.roles.ROLES,
+    *lmod.role.ROLES,
+    *kernels.role.ROLES,
+    *hub.role.ROLES,
+)
