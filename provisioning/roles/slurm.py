@@ -106,6 +106,19 @@ def conf_server(cluster: Cluster) -> str:
     return f"{controller_node.name}:{cluster.slurm.controller_port}"
 
 
+# Debian's unit waits for a slurm.conf that a configless node never has. A controller that is
+# away at boot is waited for rather than given up on; homes are mounted before jobs start.
+SLURMD_UNIT = """[Unit]
+ConditionPathExists=
+After=munge.service remote-fs.target network-online.target
+Wants=network-online.target
+
+[Service]
+Restart=on-failure
+RestartSec=5
+"""
+
+
 def compute(context: Context) -> list[Resource]:
     cluster = context.cluster
     controller_node = cluster.first(NodeRole.CONTROLLER)
@@ -113,9 +126,15 @@ def compute(context: Context) -> list[Resource]:
         Package(package="slurmd"),
         Package(package="slurm-client"),
         Directory(path="/var/lib/slurm/slurmd"),
+        Directory(path="/etc/systemd/system/slurmd.service.d"),
         file(
             "/etc/default/slurmd",
             f"SLURMD_OPTIONS='--conf-server {conf_server(cluster)}'\n",
+            notify=("restart:slurmd",),
+        ),
+        file(
+            "/etc/systemd/system/slurmd.service.d/practicum.conf",
+            SLURMD_UNIT,
             notify=("restart:slurmd",),
         ),
         WaitPort(host=controller_node.address, port=cluster.slurm.controller_port),
