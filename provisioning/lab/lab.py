@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.errors import PracticumError, UsageError
-from provisioning.lab import access, checks, keys, network, nodes, state, system, tree
-from provisioning.lab.config import ACCOUNTS, node_plan
-from provisioning.lab.model import DEFAULT_GUEST, GUESTS, MAX_NODES, Account, LabInfo, LabNode, check_name
+from provisioning.facts import Facts
+from provisioning.lab import access, checks, config, keys, network, nodes, state, system, tree
+from provisioning.lab.model import (
+    DEFAULT_GUEST,
+    GUESTS,
+    MAX_NODES,
+    Account,
+    LabInfo,
+    LabNode,
+    check_name,
+)
 from provisioning.lab.state import State
-from provisioning.role import Role
+from provisioning.resources import Package
+from provisioning.role import Context, Role, declare
 
 if TYPE_CHECKING:
     from provisioning.report import Reporter
@@ -86,8 +98,10 @@ def names() -> list[str]:
     return state.names()
 
 
-def _lock(name: str):  # type: ignore[no-untyped-def]
-    busy = f"lab {check_name(name)} is being made or taken down by another command: wait for it to end"
+def _lock(name: str) -> AbstractContextManager[None]:
+    busy = (
+        f"lab {check_name(name)} is being made or taken down by another command: wait for it to end"
+    )
     return system.locked(f"lab-{name}", wait=2, busy=busy)
 
 
@@ -110,18 +124,25 @@ def _claim(
             network.check_port(hub_port)
             for other in state.others(name):
                 if other.hub_port == hub_port:
-                    raise UsageError(f"port {hub_port} is taken by lab {other.name}: choose another with --hub-port")
+                    raise UsageError(
+                        f"port {hub_port} is taken by lab {other.name}: "
+                        "choose another with --hub-port"
+                    )
         members = tuple(
             LabNode(node, network.address(chosen, index), roles)
-            for index, (node, roles) in enumerate(node_plan(count or 3))
+            for index, (node, roles) in enumerate(config.node_plan(count or 3))
         )
-        accounts = tuple(Account(who, secrets.token_urlsafe(9), role) for who, role in ACCOUNTS)
+        accounts = tuple(
+            Account(who, secrets.token_urlsafe(9), role) for who, role in config.ACCOUNTS
+        )
         lab = State(name, guest or DEFAULT_GUEST, str(chosen), hub_port, members, accounts)
         lab.save()
         return lab
 
 
-def _same(known: State, count: int | None, guest: str | None, hub_port: int | None, subnet: str | None) -> State:
+def _same(
+    known: State, count: int | None, guest: str | None, hub_port: int | None, subnet: str | None
+) -> State:
     asked = {"nodes": (count, len(known.nodes)), "guest": (guest, known.guest),
              "subnet": (subnet, known.subnet), "hub-port": (hub_port, known.hub_port)}  # fmt: skip
     for key, (wanted, has) in asked.items():
@@ -133,24 +154,53 @@ def _same(known: State, count: int | None, guest: str | None, hub_port: int | No
     return known
 
 
-def _trees_in_use():  # type: ignore[no-untyped-def]
-    return {system.Path(place) for other in state.others("") for place in other.trees}
+def _trees_in_use() -> set[Path]:
+    return {Path(place) for lab in state.others("") for place in lab.trees}
 
 
 def _grow_tree(lab: State, roles: Sequence[Role], reporter: Reporter) -> State:
-    guest = tree.GUESTS[lab.guest]
-    if lab.trees and all(system.Path(place).is_dir() for place in lab.trees):
+    """The trees that the lab stands on, built if missing. A lab that has booted keeps its own:
+    what roles ask for since then, they install on the running nodes."""
+    if lab.trees and all(Path(place).is_dir() for place in lab.trees):
         return lab
-    base = tree.base_tree(guest, reporter.line)
-    lab = replace(lab, trees=(str(base),))
+    guest = tree.GUESTS[lab.guest]
+
+    def say(text: str) -> None:
+        reporter.step(guest.name, text)
+
+    base = tree.base_tree(guest, say)
+    trees = [base]
+    packages = _packages(lab, roles) if roles else []
+    if packages:
+        trees.append(tree.package_tree(guest, base, packages, say))
+    lab = replace(lab, trees=tuple(map(str, trees)))
     lab.save()
     return lab
 
 
+def _packages(lab: State, roles: Sequence[Role]) -> list[str]:
+    """Every package that the roles will ask for, on any of the nodes."""
+    described, values = config.ensure(lab)
+    guest = tree.GUESTS[lab.guest]
+    own = Facts(
+        os_id=guest.family, os_codename=guest.suite, arch=platform.machine(), container=True
+    )
+    facts = {machine.name: own for machine in described.machines}
+    found = {
+        resource.package
+        for machine in described.machines
+        for _, resources in declare(roles, Context(described, machine, facts, values)).stages
+        for resource in resources
+        if isinstance(resource, Package)
+    }
+    return sorted(found)
+
+
 def _boot(lab: State, reporter: Reporter) -> None:
-    private, public = keys.ensure_key(lab.info.ssh_key, f"practicum lab {lab.name}")
+    _, public = keys.ensure_key(lab.info.ssh_key, f"practicum lab {lab.name}")
     host_keys = {
-        node.name: keys.ensure_key(lab.folder / "host_keys" / node.name, node.name) for node in lab.nodes
+        node.name: keys.ensure_key(lab.folder / "host_keys" / node.name, node.name)
+        for node in lab.nodes
     }
     known = "".join(keys.known_host(node.address, host_keys[node.name][1]) for node in lab.nodes)
     system.write(lab.info.ssh_key.with_name("known_hosts"), known)
@@ -158,17 +208,35 @@ def _boot(lab: State, reporter: Reporter) -> None:
     for remark in network.make(lab.name, lab.network, hub):
         reporter.line(remark)
     containers = [
-        nodes.Container(lab.name, lab.folder, node, system.Path(lab.trees[-1]), lab.network)
+        nodes.Container(lab.name, lab.folder, node, Path(lab.trees[-1]), lab.network)
         for node in lab.nodes
     ]
     addresses = {node.name: node.address for node in lab.nodes}
     for container in containers:
         if not nodes.supervisors(lab.name, container.node.name):
-            nodes.prepare(container, host_key=host_keys[container.node.name], authorized=public, names=addresses)
+            nodes.prepare(
+                container,
+                host_key=host_keys[container.node.name],
+                authorized=public,
+                names=addresses,
+            )
             reporter.node_state(container.node.name, "booting")
             nodes.start(container)
     nodes.wait_for_ssh(containers, reporter.node_state)
 
 
 def _provision(lab: State, roles: Sequence[Role], reporter: Reporter) -> None:
-    raise PracticumError("not yet")
+    """The same as `practicum apply` in the lab's folder, agreed to beforehand."""
+    from provisioning import engine  # noqa: PLC0415
+
+    described, values = config.ensure(lab)
+    result = engine.apply(
+        described, roles, values,
+        base=lab.info.cluster_toml.parent, confirm=lambda _plan: True, reporter=reporter,
+    )  # fmt: skip
+    failed = [f"{node.node}: {node.error}" for node in result.nodes if node.error]
+    if failed:
+        raise PracticumError(
+            f"lab {lab.name} is booted but not finished ({'; '.join(failed)}); "
+            "run the same command again once that is mended"
+        )

@@ -1,4 +1,4 @@
-"""Where guests' packages come from: the mirrors this machine uses itself, else the official ones."""
+"""Where guests' packages come from: the mirrors this machine uses, else the official ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ def parse_sources(text: str) -> list[str]:
 def host_sources(etc: Path = Path("/etc/apt")) -> list[str]:
     """Every mirror this machine's apt has, in order."""
     files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
-    texts = (path.read_text() for path in files if path.suffix in {".list", ".sources"} and path.is_file())
+    texts = (
+        path.read_text()
+        for path in files
+        if path.suffix in {".list", ".sources"} and path.is_file()
+    )
     return list(dict.fromkeys(uri for text in texts for uri in parse_sources(text)))
 
 
@@ -78,7 +82,9 @@ def apt_settings() -> dict[str, str]:
     """This machine's `Acquire::` settings that a guest needs as well: proxies, time-outs, TLS."""
     dump = run(["apt-config", "dump", "--no-empty", "Acquire"], timeout=20).stdout
     pairs = re.findall(r'^(Acquire::[^ ]+) "(.*)";$', dump, re.MULTILINE)
-    wanted = re.compile(r"^Acquire::(https?::|Retries|ForceIPv|Check-|Languages|GzipIndexes)", re.IGNORECASE)
+    wanted = re.compile(
+        r"^Acquire::(https?::|Retries|ForceIPv|Check-|Languages|GzipIndexes)", re.IGNORECASE
+    )
     return {key: value for key, value in pairs if wanted.match(key)}
 
 
@@ -102,9 +108,7 @@ def answers(ask: urllib.request.OpenerDirector, mirror: str, suite: str) -> str:
         return str(getattr(error, "reason", error))
 
 
-def first_answering(
-    mirrors: Sequence[str], suite: str, why_not: Callable[[str, str], str]
-) -> str:
+def first_answering(mirrors: Sequence[str], suite: str, why_not: Callable[[str, str], str]) -> str:
     """The first mirror that has the suite; PracticumError names each that was asked."""
     reasons = []
     for mirror in mirrors:

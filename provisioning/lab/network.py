@@ -75,9 +75,9 @@ def choose_subnet(
                     "with --subnet, or leave it out"
                 )
         return subnet
-    for subnet in list(RANGE.subnets(new_prefix=24))[1:]:
-        if not any(subnet.overlaps(network) for network, _ in taken):
-            return subnet
+    for free in list(RANGE.subnets(new_prefix=24))[1:]:
+        if not any(free.overlaps(network) for network, _ in taken):
+            return free
     raise PracticumError(f"no free subnet in {RANGE}: name one with --subnet, or take a lab down")
 
 
@@ -89,13 +89,12 @@ def check_port(port: int) -> None:
             probe.bind(("0.0.0.0", port))  # noqa: S104 - only to see whether it is free
         except OSError as error:
             raise UsageError(
-                f"port {port} of this machine is taken ({error.strerror}): choose another with --hub-port"
+                f"port {port} of this machine is taken ({error.strerror}): "
+                "choose another with --hub-port"
             ) from error
 
 
-def make(
-    lab: str, subnet: ipaddress.IPv4Network, hub: tuple[int, str, int] | None
-) -> list[str]:
+def make(lab: str, subnet: ipaddress.IPv4Network, hub: tuple[int, str, int] | None) -> list[str]:
     """Bridge, forwarding and rules; what is there already stays. Returns remarks for people.
 
     ``hub`` = (port on this machine, address and port it leads to).
@@ -137,7 +136,12 @@ def rules(lab: str, subnet: ipaddress.IPv4Network, hub: tuple[int, str, int] | N
     lines = [f"table ip {table(lab)}", f"delete table ip {table(lab)}", f"table ip {table(lab)} {{"]
     for chain, (hook, body) in chains.items():
         if body:
-            lines += [f"  chain {chain} {{", f"    type {hook};", *(f"    {line}" for line in body), "  }"]
+            lines += [
+                f"  chain {chain} {{",
+                f"    type {hook};",
+                *(f"    {line}" for line in body),
+                "  }",
+            ]
     return "\n".join([*lines, "}", ""])
 
 

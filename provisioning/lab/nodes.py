@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import subprocess
@@ -32,7 +33,12 @@ from provisioning.lab.system import (
 
 BOOT_TIMEOUT = 90  # seconds until sshd answers
 # Downloads of uv, pip and npm, run by root on the nodes, are kept between labs.
-CACHES = {"uv": "/root/.cache/uv", "pip": "/root/.cache/pip", "npm": "/root/.npm"}
+CACHES = (
+    ("uv", "/var/cache/practicum/uv"),
+    ("uv", "/root/.cache/uv"),
+    ("pip", "/root/.cache/pip"),
+    ("npm", "/root/.npm"),
+)
 _SYSTEMD = Path("/run/systemd/system")  # there when PID 1 is systemd (sd_booted(3))
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 
@@ -106,7 +112,7 @@ def prepare(
         f"Address={container.node.address}/{prefix}\nGateway={network.gateway(container.subnet)}\n"
         "DHCP=no\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nEmitLLDP=no\n"
     )
-    env = settings.environment(_environ(), settings.has_own_certificates(), str(container.subnet))
+    env = settings.environment(os.environ, settings.has_own_certificates(), str(container.subnet))
     for name, text, mode in (
         ("etc/hostname", f"{container.node.name}\n", 0o644),
         ("etc/hosts", f"127.0.0.1 localhost\n{own_hosts}", 0o644),
@@ -123,28 +129,24 @@ def prepare(
     write(resolver, servers)
 
 
-def _environ() -> Mapping[str, str]:
-    import os  # noqa: PLC0415
-
-    return os.environ
-
-
 def start(container: Container) -> None:
     """Start a prepared node; it goes on when we end. Does not wait for it to boot."""
     for shared in (container.folder / "shared/home", container.folder / "shared/nfs"):
         shared.mkdir(parents=True, exist_ok=True)
-    binds = {container.folder / "shared/home": "/home", container.folder / "shared/nfs": "/nfs"}
-    for name, target in CACHES.items():
+    binds = [(container.folder / "shared/home", "/home"), (container.folder / "shared/nfs", "/nfs")]
+    for name, target in CACHES:
         (CACHE / name).mkdir(parents=True, exist_ok=True)
-        binds[CACHE / name] = target
+        binds.append((CACHE / name, target))
     root = container.place / "root"
-    overlay = f"lowerdir={container.tree},upperdir={container.upper},workdir={container.place / 'work'}"
+    overlay = (
+        f"lowerdir={container.tree},upperdir={container.upper},workdir={container.place / 'work'}"
+    )
     nspawn = [
         "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
         f"--directory={root}", f"--machine={container.machine}",
         f"--hostname={container.node.name}", f"--network-bridge={network.bridge(container.lab)}",
         "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe",
-        *(f"--bind={source}:{target}" for source, target in binds.items()),
+        *(f"--bind={source}:{target}" for source, target in binds),
         # systemd ≥ 256 starts on cgroup v1 and hybrid hosts only when told to
         *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy_cgroups() else []),
     ]  # fmt: skip
@@ -167,7 +169,9 @@ def start(container: Container) -> None:
         )  # fmt: skip
 
 
-def _start_as_unit(container: Container, command: list[str], environment: Mapping[str, str]) -> None:
+def _start_as_unit(
+    container: Container, command: list[str], environment: Mapping[str, str]
+) -> None:
     """Where systemd runs this machine: a unit of its own, which outlives the admin's session."""
     run(
         [
@@ -204,7 +208,9 @@ def wait_for_ssh(containers: Iterable[Container], say: Callable[[str, str], None
         while not _ssh_answers(container.node.address):
             gone = not supervisors(container.lab, container.node.name)
             if gone and time.monotonic() > deadline - BOOT_TIMEOUT + 5:
-                raise PracticumError(f"node {container.node.name} did not boot: {_console(container)}")
+                raise PracticumError(
+                    f"node {container.node.name} did not boot: {_console(container)}"
+                )
             if time.monotonic() > deadline:
                 raise PracticumError(
                     f"node {container.node.name} did not answer at {container.node.address}:22 "
@@ -239,7 +245,9 @@ def stop(lab: str, names: Iterable[str], *, patience: float = 6) -> None:
     _wait_gone(running, 10)
     left = [process for process in running if process.alive()]
     if left:
-        raise PracticumError(f"process {left[0].pid} of lab {lab} does not end: it hangs in the kernel")
+        raise PracticumError(
+            f"process {left[0].pid} of lab {lab} does not end: it hangs in the kernel"
+        )
     for name in names:
         _remove_leftovers(machine(lab, name))
 
@@ -262,8 +270,8 @@ def _remove_leftovers(name: str) -> None:
             with contextlib.suppress(OSError):  # busy until the last process is reaped
                 group.rmdir()
             time.sleep(0.05)
-    for folder in ("propagate", "unix-export"):
-        remove_tree(_NSPAWN_RUN / folder / name)
+    for kind in ("propagate", "unix-export"):
+        remove_tree(_NSPAWN_RUN / kind / name)
 
 
 def check_storage(folder: Path) -> None:

@@ -18,6 +18,7 @@ LOCAL_CERTIFICATES = Path("usr/local/share/ca-certificates")
 PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 NPM_FILES = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc", "~/.npmrc")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
+_NPM_KEYS = ("registry", "proxy", "https-proxy", "noproxy")
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 # pip and uv read these; a variable of ours stands for the setting of the same meaning.
 _ENV_KEYS = {
@@ -69,7 +70,7 @@ def npmrc(texts: Iterable[str], own_certificates: bool) -> str:
             key, equals, value = line.partition("=")
             if equals and not key.startswith(("#", ";")):
                 pairs[key.strip()] = value.strip()
-    kept = {key: pairs[key] for key in ("registry", "proxy", "https-proxy", "noproxy") if key in pairs}
+    kept = {key: value for key, value in pairs.items() if key in _NPM_KEYS}
     if own_certificates:
         kept["cafile"] = BUNDLE
     return "".join(f"{key}={value}\n" for key, value in kept.items())

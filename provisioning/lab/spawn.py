@@ -27,19 +27,16 @@ def main(arguments: list[str]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     for group in groups:
         (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
-    steps = (
-        ("a mount namespace", lambda: libc.unshare(CLONE_NEWNS)),
-        ("private mounts", lambda: libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None)),
-        (
-            f"the overlay on {mountpoint} ({options})",
-            lambda: libc.mount(
-                b"overlay", mountpoint.encode(), b"overlay", 0, options.encode()
-            ),
-        ),
-    )
-    for what, step in steps:
-        if step() != 0:
-            sys.exit(f"practicum: cannot make {what}: {os.strerror(ctypes.get_errno())}")
+
+    def must(status: int, what: str) -> None:
+        if status != 0:
+            reason = os.strerror(ctypes.get_errno())
+            sys.exit(f"practicum: cannot make {what}: {reason}")
+
+    must(libc.unshare(CLONE_NEWNS), "a mount namespace")
+    must(libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None), "its mounts private")
+    overlay = libc.mount(b"overlay", mountpoint.encode(), b"overlay", 0, options.encode())
+    must(overlay, f"the overlay on {mountpoint} ({options})")
     os.execvp(command[0], command)  # noqa: S606 - an argument list
 
 

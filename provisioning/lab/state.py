@@ -66,7 +66,9 @@ def read(name: str) -> State | None:
         return None
     try:
         raw = json.loads(path.read_text())
-        nodes = tuple(LabNode(**{**node, "roles": tuple(node["roles"])}) for node in raw.pop("nodes"))
+        nodes = tuple(
+            LabNode(**{**node, "roles": tuple(node["roles"])}) for node in raw.pop("nodes")
+        )
         accounts = tuple(Account(**account) for account in raw.pop("accounts"))
         return State(**{**raw, "trees": tuple(raw["trees"])}, nodes=nodes, accounts=accounts)
     except (ValueError, TypeError, KeyError) as error:
@@ -81,7 +83,8 @@ def get(name: str) -> State:
     if state is None:
         known = ", ".join(names()) or "none"
         raise UsageError(
-            f"there is no lab {name!r} (there is: {known}); make it with `practicum lab up --name {name}`"
+            f"there is no lab {name!r} (there is: {known}); "
+            f"make it with `practicum lab up --name {name}`"
         )
     return state
 
@@ -90,7 +93,11 @@ def names() -> list[str]:
     """Every lab that has begun to be, sorted."""
     if not system.STATE.is_dir():
         return []
-    return sorted(path.name for path in system.STATE.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path.name
+        for path in system.STATE.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def others(name: str) -> Iterator[State]:

@@ -19,6 +19,7 @@ from cluster.errors import PracticumError
 STATE = Path("/var/lib/practicum/labs")
 CACHE = Path("/var/cache/practicum")
 LOCKS = Path("/run/lock")
+WATCH_SECONDS = 2.0
 
 
 def run(
@@ -74,23 +75,28 @@ def run_logged(
     timeout: float,
     env: dict[str, str] | None = None,
     watch: Callable[[str], None] | None = None,
+    stdin: str = "",
 ) -> None:
-    """Run a long command :func:`alone`, its output kept in ``log`` and shown line by line.
+    """Run a long command :func:`alone`, its output kept in ``log``; ``watch`` is shown its
+    last line every other second.
 
     PracticumError as for :func:`run`; it names the log.
     """
     deadline = time.monotonic() + timeout
+    told = time.monotonic()
     with log.open("ab") as sink, log.open("rb") as reader:
         reader.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            alone(argv), stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=env
+            alone(argv), stdin=subprocess.PIPE, stdout=sink, stderr=subprocess.STDOUT, env=env
         )
         try:
+            _feed(process, stdin)
             while process.poll() is None and time.monotonic() < deadline:
                 lines = reader.read().decode(errors="replace").splitlines()
-                if lines and watch:
+                if lines and watch and time.monotonic() > told + WATCH_SECONDS:
+                    told = time.monotonic()
                     watch(lines[-1])
-                time.sleep(0.2)
+                time.sleep(0.1)
         finally:
             late = process.poll() is None
             if late:
@@ -101,6 +107,14 @@ def run_logged(
     if process.returncode:
         last = tail(log.read_text(errors="replace"))
         raise PracticumError(f"{argv[0]} failed: {last} (log: {log})")
+
+
+def _feed(process: subprocess.Popen[bytes], text: str) -> None:
+    """All of a short text (less than a pipe holds), then the end of the file."""
+    assert process.stdin  # noqa: S101 - it was asked for
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(text.encode())
+        process.stdin.close()
 
 
 def mounts() -> list[tuple[Path, str, str]]:
@@ -137,7 +151,9 @@ def remove_tree(path: Path) -> None:
         run(["umount", "--lazy", str(where)], timeout=30, check=False)
     left = [str(where) for where, _, _ in mounts() if where == path or path in where.parents]
     if left:
-        raise PracticumError(f"{left[0]} cannot be unmounted: see what uses it with lsof, then try again")
+        raise PracticumError(
+            f"{left[0]} cannot be unmounted: see what uses it with lsof, then try again"
+        )
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():

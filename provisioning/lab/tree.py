@@ -6,22 +6,25 @@ Two layers: the bare system, and a copy of it with every package that the roles 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.errors import PracticumError
-from provisioning.lab import mirrors, settings
+from provisioning.lab import fill, mirrors, settings
 from provisioning.lab.system import CACHE, locked, remove_tree, run, run_logged, write
 
 TREES = CACHE / "trees"
 LOGS = CACHE / "logs"
+ROOT = Path(__file__).resolve().parents[2]  # what `provisioning` is imported from
 # Changes whenever what is done to a tree changes, so that old ones are not used again.
 RECIPE = 1
 PACKAGES = (
@@ -63,12 +66,15 @@ KEYRINGS = {
 }
 
 
+Say = Callable[[str], None]
+
+
 def digest(*parts: object) -> str:
     """Ten characters that stand for these values."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:10]
 
 
-def base_tree(guest: Guest, say: Callable[[str], None]) -> Path:
+def base_tree(guest: Guest, say: Say) -> Path:
     """The bare system, built if it is not there. PracticumError when no registry answers."""
     recipe = digest(RECIPE, guest.suite, PACKAGES, MASKED, settings.has_own_certificates())
     place = TREES / f"{guest.name}-{recipe}"
@@ -78,14 +84,14 @@ def base_tree(guest: Guest, say: Callable[[str], None]) -> Path:
     return place
 
 
-def package_tree(
-    guest: Guest, base: Path, packages: Iterable[str], fill: Callable[[Path], None]
-) -> Path:
-    """A copy of ``base`` that ``fill`` (called with its root) put ``packages`` into."""
-    place = TREES / f"{base.name}-{digest(RECIPE, sorted(set(packages)))}"
+def package_tree(guest: Guest, base: Path, packages: Iterable[str], say: Say) -> Path:
+    """A copy of ``base`` with these packages installed by the engine, in image mode."""
+    names = sorted(set(packages))
+    place = TREES / f"{base.name}-{digest(RECIPE, names)}"
     with locked(f"tree-{place.name}", wait=1800, busy=f"{place} is being built by someone else"):
         if not place.is_dir():
-            build(place, lambda root: _copy_and_fill(base, root, fill))
+            say(f"installing {len(names)} packages in a copy of it")
+            build(place, lambda root: _copy_and_install(guest, base, root, names, say))
     return place
 
 
@@ -105,9 +111,14 @@ def build(place: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
-def _copy_and_fill(base: Path, root: Path, fill: Callable[[Path], None]) -> None:
+def _copy_and_install(guest: Guest, base: Path, root: Path, names: Sequence[str], say: Say) -> None:
     run(["cp", "-a", "--reflink=auto", f"{base}/.", str(root)], timeout=600)
-    fill(root)
+    with _can_install(root):
+        run_logged(
+            [sys.executable, "-P", fill.__file__, str(root)], _log(guest), stdin=json.dumps(names),
+            timeout=1800, env={**_apt_environment(), "PYTHONPATH": str(ROOT)}, watch=say,
+        )  # fmt: skip
+        run_logged(["chroot", str(root), "apt-get", "clean"], _log(guest), timeout=60)
     leave_stopped(base, root)
 
 
@@ -116,12 +127,14 @@ def leave_stopped(base: Path, root: Path) -> None:
     package, and which services it runs is for its roles to say."""
     wants = Path("etc/systemd/system/multi-user.target.wants")
     before = {path.name for path in (base / wants).glob("*.service")}
-    added = sorted(path.name for path in (root / wants).glob("*.service") if path.name not in before)
+    added = sorted(
+        path.name for path in (root / wants).glob("*.service") if path.name not in before
+    )
     if added:
         run(["systemctl", f"--root={root}", "disable", *added], timeout=60)
 
 
-def _bootstrap(guest: Guest, root: Path, say: Callable[[str], None]) -> None:
+def _bootstrap(guest: Guest, root: Path, say: Say) -> None:
     settings_of_apt = mirrors.apt_settings()
     ask = mirrors.opener(settings_of_apt)
     sources = mirrors.host_sources()
@@ -137,8 +150,7 @@ def _bootstrap(guest: Guest, root: Path, say: Callable[[str], None]) -> None:
     security = main
     if guest.family == "debian":
         security = mirror("debian-security", f"{guest.suite}-security")
-    LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{guest.name}.log"
+    log = _log(guest)
     say(f"making a {guest.suite} tree from {main}")
     own_script = Path(f"/usr/share/debootstrap/scripts/{guest.suite}").exists()
     with tempfile.TemporaryDirectory(prefix="practicum-") as scratch:
@@ -151,9 +163,16 @@ def _bootstrap(guest: Guest, root: Path, say: Callable[[str], None]) -> None:
         run_logged(argv, log, timeout=1500, env=_apt_environment(), watch=say)
     _configure(guest, root, main, security, settings_of_apt)
     say("bringing the tree up to date")
-    for arguments in (["update"], ["--yes", "dist-upgrade"], ["clean"]):
-        in_tree(root, ["apt-get", "-q", *arguments], log, timeout=900, watch=say)
-    in_tree(root, ["update-ca-certificates", "--fresh"], log, timeout=120)
+    with _can_install(root):
+        for argv in (
+            ["apt-get", "-q", "update"],
+            ["apt-get", "-q", "--yes", "dist-upgrade"],
+            ["apt-get", "clean"],
+            ["update-ca-certificates", "--fresh"],
+        ):
+            run_logged(
+                ["chroot", str(root), *argv], log, timeout=900, env=_apt_environment(), watch=say
+            )
 
 
 def _apt_environment() -> dict[str, str]:
@@ -166,24 +185,23 @@ def _apt_environment() -> dict[str, str]:
     }
 
 
-def in_tree(
-    root: Path,
-    argv: list[str],
-    log: Path,
-    *,
-    timeout: float,
-    watch: Callable[[str], None] | None = None,
-) -> None:
-    """Run a command inside a tree (chroot) that starts no services."""
+def _log(guest: Guest) -> Path:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    return LOGS / f"{guest.name}.log"
+
+
+@contextlib.contextmanager
+def _can_install(root: Path) -> Iterator[None]:
+    """While this holds, a command in the tree finds the registries and starts no services."""
     policy = root / "usr/sbin/policy-rc.d"
     write(policy, "#!/bin/sh\nexit 101\n", 0o755)
     resolver = root / "etc/resolv.conf"
     resolver.unlink(missing_ok=True)
     write(resolver, Path("/etc/resolv.conf").read_text())
     try:
-        run_logged(["chroot", str(root), *argv], log, timeout=timeout, env=_apt_environment(), watch=watch)
+        yield
     finally:
-        policy.unlink()
+        policy.unlink(missing_ok=True)
 
 
 def _keyring(guest: Guest, scratch: Path, mirror: Callable[[str, str], str]) -> Path:
@@ -211,7 +229,11 @@ def _keyring(guest: Guest, scratch: Path, mirror: Callable[[str, str], str]) -> 
 
 
 def _sources(guest: Guest, main: str, security: str) -> str:
-    suites = [(main, guest.suite), (main, f"{guest.suite}-updates"), (security, f"{guest.suite}-security")]
+    suites = [
+        (main, guest.suite),
+        (main, f"{guest.suite}-updates"),
+        (security, f"{guest.suite}-security"),
+    ]
     components = guest.components.replace(",", " ")
     return "".join(f"deb {mirror} {suite} {components}\n" for mirror, suite in suites)
 
@@ -230,7 +252,10 @@ def _configure(
     if own:
         settings.copy_certificates(root)
         settings.copy_bundle(root)
-    write(root / "etc/pip.conf", settings.pip_conf(settings.read_all(settings.PIP_FILES), os.environ, own))
+    write(
+        root / "etc/pip.conf",
+        settings.pip_conf(settings.read_all(settings.PIP_FILES), os.environ, own),
+    )
     write(root / "etc/npmrc", settings.npmrc(settings.read_all(settings.NPM_FILES), own))
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()  # every node gets its own
