@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +9,8 @@ from typing import Any
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 from traitlets import List, Unicode
+
+from spawners.options import groups_of
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,6 @@ def admission(
     return Admission(groups=tuple(sorted(mine)))
 
 
-def system_groups(name: str) -> tuple[str, ...]:
-    """Names of all groups of an account, from the system's own databases.
-
-    Raises KeyError when there is no such account. A group id without a name is left out.
-    """
-    gid = pwd.getpwnam(name).pw_gid
-    names = []
-    for number in os.getgrouplist(name, gid):
-        try:
-            names.append(grp.getgrgid(number).gr_name)
-        except KeyError:
-            continue
-    return tuple(names)
-
-
 class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
     """PAM says whether the password is right, the groups say whether there is a place.
 
@@ -71,7 +55,7 @@ class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
 
     def admission(self, name: str) -> Admission:
         """KeyError when there is no such account."""
-        groups = [group for group in system_groups(name) if group in self.known_groups]
+        groups = [group for group in groups_of(name) if group in self.known_groups]
         return admission(name, groups, welcome=self.welcome_groups, kept_out=self.kept_out_groups)
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from cluster.load import load_public
 from cluster.model import Cluster, NodeRole
 from hub import paths
 from lmod.shells import session_environment
+from spawners.setup import configure as configure_sessions
 
 NAMED_SERVERS = 2  # besides the first one, for each person
 ACTIVITY_SECONDS = 60  # how soon routes come back after a restart of the proxy
@@ -120,10 +121,7 @@ def _pages(config: Any, cluster: Cluster) -> None:
 
 
 def _sessions(config: Any, cluster: Cluster) -> None:
-    url = api_url(cluster)
-    config.JupyterHub.spawner_class = "spawners.spawner.PracticumSpawner"
+    configure_sessions(config, cluster, hub_url=api_url(cluster))
     config.PracticumSpawner.cluster_file = paths.CLUSTER
-    config.PracticumSpawner.session_api_url = f"{url}/hub/api"
-    config.Spawner.hub_connect_url = url
     # `module` in terminals, %%bash cells and in the jobs that are submitted from them
     config.Spawner.environment = session_environment(cluster)

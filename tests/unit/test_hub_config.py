@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import grp
-import pwd
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from hub_sample import SECRETS, sample
 from jupyterhub.app import JupyterHub
@@ -16,7 +15,7 @@ from tornado import web
 from traitlets.config import Config
 
 from cluster.errors import ConfigError
-from hub import auth, config
+from hub import auth, config, paths
 from hub.auth import ClusterAuthenticator, admission
 
 
@@ -87,12 +86,6 @@ def test_admission_by_groups(groups: list[str], refusal: str) -> None:
     assert set(decided.groups) == set(groups)
 
 
-def test_groups_of_a_real_account_include_the_primary_one() -> None:
-    assert grp.getgrgid(pwd.getpwnam("root").pw_gid).gr_name in auth.system_groups("root")
-    with pytest.raises(KeyError):
-        auth.system_groups("nobody-by-this-name")
-
-
 async def test_a_right_password_without_a_place_gets_the_reason(
     monkeypatch: pytest.MonkeyPatch, applied: Config
 ) -> None:
@@ -111,6 +104,37 @@ async def test_a_wrong_password_is_just_wrong(applied: Config) -> None:
     own = ClusterAuthenticator(config=applied)
     wrong = {"username": "root", "password": "certainly not this one"}
     assert await own.authenticate(None, wrong) is None
+
+
+TEMPLATES = sorted(path.name for path in paths.TEMPLATES.glob("*.html"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_extend_the_stock_ones(name: str) -> None:
+    """Loaded as JupyterHub does: ours first, the stock ones also as templates/NAME."""
+    stock = [str(Path(folder) / "templates") for folder in JupyterHub().data_files_path.split(":")]
+    loader = jinja2.ChoiceLoader(
+        [
+            jinja2.PrefixLoader({"templates": jinja2.FileSystemLoader(stock)}),
+            jinja2.FileSystemLoader([str(paths.TEMPLATES), *stock]),
+        ]
+    )
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    values = {
+        "cluster_name": "<lab>",
+        "static_url": lambda path, **_options: f"/static/{path}",
+        "user": None,
+        "default_server": {"active": False},
+        "status_code": 403,
+        "base_url": "/hub/",
+        "authenticator": ClusterAuthenticator(),
+    }
+    page = environment.get_template(name).render(values)
+    assert "<title>&lt;lab&gt;</title>" in page
+    assert "practicum-footer" in page
+    assert "<lab>" not in page
+    if name == "error.html":
+        assert 'href="/hub/login"' in page
 
 
 async def _accept(_self: Any, _handler: Any, data: dict[str, str]) -> str:
