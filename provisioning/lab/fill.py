@@ -1,12 +1,13 @@
 """Installs packages into a tree by the engine in image mode; run as a script by
 :mod:`provisioning.lab.tree` in namespaces of its own, so that nothing of it outlives a kill.
 
-usage: fill.py ROOT < JSON list of package names
+usage: fill.py ROOT < JSON list of resources in their wire form
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -26,18 +27,60 @@ class Lines:
 
 def main(root: Path) -> None:
     """Exits with the engine's sentence when that failed."""
-    # not at the top: the module is imported for its path only
+    # not at the top: tree.py imports this module for its path only
+    from provisioning import resources  # noqa: PLC0415
+
+    kinds = {"package": resources.Package, "group": resources.Group, "user": resources.User}
+    wanted = []
+    for wire in json.load(sys.stdin):
+        kind = kinds[wire.pop("kind")]
+        del wire["key"]
+        # nothing to notify in an image; JSON has lists for tuples
+        fields = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in wire.items()
+        }
+        wanted.append(kind(**{**fields, "image": resources.Image.APPLY, "notify": ()}))
     try:
         from provisioning.engine import apply_image  # noqa: PLC0415
     except ImportError:
-        import os  # noqa: PLC0415
+        import subprocess
 
-        apt = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *json.load(sys.stdin)]
+        for r in wanted:
+            if r.kind == "group":
+                subprocess.run(
+                    ["chroot", root, "groupadd", "-r", "-g", str(r.gid), r.group], check=True
+                )
+            if r.kind == "user":
+                subprocess.run(
+                    [
+                        "chroot",
+                        root,
+                        "useradd",
+                        "-r",
+                        "-M",
+                        "-u",
+                        str(r.uid),
+                        "-g",
+                        r.group,
+                        "-d",
+                        r.home,
+                        "-s",
+                        r.shell,
+                        r.user,
+                    ],
+                    check=True,
+                )
+        apt = [
+            "apt-get",
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            *[r.package for r in wanted if r.kind == "package"],
+        ]
         os.execvp("chroot", ["chroot", str(root), *apt])  # noqa: S606
-    from provisioning.resources import Declared, Package  # noqa: PLC0415
-
-    packages = tuple(Package(package=name) for name in json.load(sys.stdin))
-    result = apply_image(root, Declared("image", (("base", packages),)), Lines())
+    declared = resources.Declared("image", (("base", tuple(wanted)),))
+    result = apply_image(root, declared, Lines())
     if result.error:
         sys.exit(result.error)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import PracticumError, UsageError
 from provisioning.facts import Facts
@@ -25,7 +25,7 @@ from provisioning.lab.model import (
     check_name,
 )
 from provisioning.lab.state import State
-from provisioning.resources import Package
+from provisioning.resources import Group, Package, Resource, User
 from provisioning.role import Context, Role, declare
 
 if TYPE_CHECKING:
@@ -51,8 +51,15 @@ def up(
     """
     checks.require()
     with _lock(name):
+        known = name in state.names()
         lab = _claim(name, nodes, guest, hub_port, subnet)
-        lab = _grow_tree(lab, roles, reporter)
+        try:
+            config.ensure(lab)
+            lab = _grow_tree(lab, roles, reporter)
+        except PracticumError:
+            if not known:  # nothing but its name was made yet
+                system.remove_tree(lab.folder)
+            raise
         _boot(lab, reporter)
         if roles:
             _provision(lab, roles, reporter)
@@ -170,30 +177,40 @@ def _grow_tree(lab: State, roles: Sequence[Role], reporter: Reporter) -> State:
 
     base = tree.base_tree(guest, say)
     trees = [base]
-    packages = _packages(lab, roles) if roles else []
-    if packages:
-        trees.append(tree.package_tree(guest, base, packages, say))
+    wanted = _image(lab, roles)
+    if wanted:
+        trees.append(tree.package_tree(guest, base, wanted, say))
     lab = replace(lab, trees=tuple(map(str, trees)))
     lab.save()
     return lab
 
 
-def _packages(lab: State, roles: Sequence[Role]) -> list[str]:
-    """Every package that the roles will ask for, on any of the nodes."""
+def _image(lab: State, roles: Sequence[Role]) -> list[dict[str, Any]]:
+    """What is the same for every lab of this guest and takes long: packages, and the system
+    accounts that they must find with the right ids. In the order of the roles, as wire forms."""
     described, values = config.ensure(lab)
     guest = tree.GUESTS[lab.guest]
     own = Facts(
         os_id=guest.family, os_codename=guest.suite, arch=platform.machine(), container=True
     )
     facts = {machine.name: own for machine in described.machines}
-    found = {
-        resource.package
-        for machine in described.machines
-        for _, resources in declare(roles, Context(described, machine, facts, values)).stages
-        for resource in resources
-        if isinstance(resource, Package)
-    }
-    return sorted(found)
+    declared = [
+        declare(roles, Context(described, machine, facts, values)) for machine in described.machines
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    for stages in zip(*(one.stages for one in declared), strict=True):
+        for _, resources in stages:
+            for resource in resources:
+                if isinstance(resource, Package) or _system_account(resource):
+                    found.setdefault(resource.key, resource.to_wire())
+    return list(found.values())
+
+
+def _system_account(resource: Resource) -> bool:
+    """People (1000 and up) and their passwords belong to one lab, not to the image."""
+    if isinstance(resource, Group):
+        return resource.gid < 1000
+    return isinstance(resource, User) and resource.uid < 1000 and not resource.password_hash
 
 
 def _boot(lab: State, reporter: Reporter) -> None:

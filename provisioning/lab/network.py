@@ -14,7 +14,7 @@ from cluster.errors import PracticumError, UsageError
 from provisioning.lab.system import run
 
 # The private range that labs take their subnets from; one /24 each.
-RANGE = ipaddress.ip_network("10.77.0.0/16")
+RANGE = ipaddress.IPv4Network("10.77.0.0/16")
 FIRST_NODE = 10  # host part of the first node's address; below it is the gateway's and spare
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 # Says that we switched forwarding on, so that the last lab to go switches it off again.

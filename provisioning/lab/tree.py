@@ -14,9 +14,10 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster.errors import PracticumError
 from provisioning.lab import fill, mirrors, settings
@@ -84,14 +85,16 @@ def base_tree(guest: Guest, say: Say) -> Path:
     return place
 
 
-def package_tree(guest: Guest, base: Path, packages: Iterable[str], say: Say) -> Path:
-    """A copy of ``base`` with these packages installed by the engine, in image mode."""
-    names = sorted(set(packages))
-    place = TREES / f"{base.name}-{digest(RECIPE, names)}"
+def package_tree(
+    guest: Guest, base: Path, resources: Sequence[Mapping[str, Any]], say: Say
+) -> Path:
+    """A copy of ``base`` with these resources (wire forms of packages and system accounts)
+    put there by the engine, in image mode."""
+    place = TREES / f"{base.name}-{digest(RECIPE, resources)}"
     with locked(f"tree-{place.name}", wait=1800, busy=f"{place} is being built by someone else"):
         if not place.is_dir():
-            say(f"installing {len(names)} packages in a copy of it")
-            build(place, lambda root: _copy_and_install(guest, base, root, names, say))
+            say("installing the roles' packages in a copy of it")
+            build(place, lambda root: _copy_and_install(guest, base, root, resources, say))
     return place
 
 
@@ -111,11 +114,13 @@ def build(place: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
-def _copy_and_install(guest: Guest, base: Path, root: Path, names: Sequence[str], say: Say) -> None:
+def _copy_and_install(
+    guest: Guest, base: Path, root: Path, resources: Sequence[Mapping[str, Any]], say: Say
+) -> None:
     run(["cp", "-a", "--reflink=auto", f"{base}/.", str(root)], timeout=600)
     with _can_install(root):
         run_logged(
-            [sys.executable, "-P", fill.__file__, str(root)], _log(guest), stdin=json.dumps(names),
+            [sys.executable, "-P", fill.__file__, str(root)], _log(guest), stdin=json.dumps(resources),
             timeout=1800, env={**_apt_environment(), "PYTHONPATH": str(ROOT)}, watch=say,
         )  # fmt: skip
         run_logged(["chroot", str(root), "apt-get", "clean"], _log(guest), timeout=60)
