@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from cluster.errors import PracticumError
 from practicum import converge, lab, setup, user
 
 # click's UsageError, or the one of typer's own copy of click in its later versions.
-_CallError = typer.BadParameter.__bases__[0]
+_CallError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 app = typer.Typer(
     name="practicum",
@@ -83,7 +83,8 @@ def _called_wrongly(error: Any) -> int:
         typer.echo(message)
         return 2
     path = error.ctx.command_path if error.ctx else "practicum"
-    _tell(f"{message} See {path} --help")
+    stop = "" if message.endswith((".", "?", ")")) else "."
+    _tell(f"{message}{stop} See {path} --help")
     return 2
 
 
