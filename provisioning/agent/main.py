@@ -1,0 +1,158 @@
+"""The agent's side of the channel: JSON lines in, JSON lines out.
+
+    {"op": "hello", "packages": [...]}            → {"event": "hello", "facts": {...}}
+    {"op": "plan", "stages": [...], "key": hex}   → {"event": "plan", "changes": [...], ...}
+    {"op": "begin", "from": "who@where"}          → {"event": "begun"}
+    {"op": "stage", "name": "base"}               → step and changed events, {"event": "done"}
+    {"op": "finish"}                              → {"event": "finished"}
+    {"op": "bye"}, or the end of input            → the agent ends
+
+Whatever goes wrong comes back as {"event": "error", "text": sentence}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from typing import Any
+
+from provisioning.agent.facts import gather
+from provisioning.agent.host import AgentError, Host
+from provisioning.agent.lock import Lock
+from provisioning.agent.session import REMOVALS, Session, explain
+from provisioning.agent.work import Change
+
+# Between stages the client waits for other nodes and sends a ping now and then. Silence means
+# that its machine is gone, and the lock must not stay for that.
+SILENCE_SECONDS = 300
+
+
+class Wire:
+    """Standard input and output as messages. Knows when the other side has hung up."""
+
+    def __init__(self, source: int, sink: int, buffered: bytes = b"") -> None:
+        self._source, self._sink = source, sink
+        self._buffer = bytearray(buffered)
+        self.cut = False
+
+    def send(self, event: str, **fields: Any) -> None:
+        fields["event"] = event
+        data = memoryview(json.dumps(fields).encode() + b"\n")
+        try:
+            while data and not self.cut:
+                data = data[os.write(self._sink, data) :]
+        except OSError:  # nobody listens any more
+            self.cut = True
+
+    def receive(self, seconds: float | None) -> dict[str, Any] | None:
+        """The next message; None at the end of input, or after ``seconds`` of silence."""
+        while b"\n" not in self._buffer:
+            if not select.select([self._source], [], [], seconds)[0]:
+                self.cut = True
+            else:
+                self._take()
+            if self.cut:
+                return None
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        return dict(json.loads(line))
+
+    def poll(self) -> bool:
+        """Whether the client has gone, without waiting."""
+        while not self.cut and select.select([self._source], [], [], 0)[0]:
+            self._take()
+        return self.cut
+
+    def _take(self) -> None:
+        piece = os.read(self._source, 1 << 20)
+        self._buffer += piece
+        if not piece:
+            self.cut = True
+
+
+class Agent:
+    def __init__(self, wire: Wire, host: Host) -> None:
+        self.wire = wire
+        self.host = host
+        self.session: Session | None = None
+        self.lock: Lock | None = None
+        self.stamp = (0, 0)
+
+    def serve(self) -> None:
+        while True:
+            message = self.wire.receive(SILENCE_SECONDS if self.lock else None)
+            if message is None or message["op"] == "bye":
+                return
+            if message["op"] == "ping":
+                continue
+            try:
+                getattr(self, f"on_{message['op']}")(message)
+            except AgentError as error:
+                self.wire.send("error", text=str(error))
+            except OSError as error:
+                self.wire.send("error", text=explain(error))
+            except Exception as error:  # noqa: BLE001  the other side must hear of it
+                where = traceback.format_exc(limit=-3)
+                self.wire.send("error", text=f"the agent failed: {error!r}", trace=where)
+
+    def on_hello(self, message: dict[str, Any]) -> None:
+        self.wire.send("hello", pid=os.getpid(), facts=gather(self.host, message["packages"]))
+
+    def on_plan(self, message: dict[str, Any]) -> None:
+        self.session = Session(self.host, message["stages"], message["key"])
+        self.stamp = self.session.run.manifest.stamp()
+        self.wire.send("plan", **self.session.plan())
+
+    def on_begin(self, message: dict[str, Any]) -> None:
+        session = self._planned()
+        self.lock = Lock(self.host, message["from"])
+        if session.run.manifest.stamp() != self.stamp:
+            raise AgentError("another apply changed this node since the plan: apply again")
+        session.begin()
+        session.run.tell = lambda text: self.wire.send("step", text=text)
+        self.wire.send("begun")
+
+    def on_stage(self, message: dict[str, Any]) -> None:
+        session = self._planned()
+        count = 0
+
+        def changed(change: Change) -> None:
+            nonlocal count
+            count += 1
+            self.wire.send("changed", **change.to_wire())
+
+        session.apply(message["name"], changed, self.wire.poll)
+        self.wire.send("done", stage=message["name"], changed=count)
+
+    def on_finish(self, _message: dict[str, Any]) -> None:
+        self._planned().finish()
+        if self.lock:
+            self.lock.release()
+            self.lock = None
+        self.wire.send("finished")
+
+    def _planned(self) -> Session:
+        if self.session is None:
+            raise AgentError("there is no plan to carry out")
+        return self.session
+
+
+def main(settings: dict[str, Any], buffered: bytes = b"") -> None:
+    """Entry point of the bootstrap. ``settings``: root ("" for this machine) and image."""
+    # A lost connection must not end a half-written package: what runs is finished first.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o022)
+    host = Host(settings.get("root", ""), bool(settings.get("image")))
+    if host.image:
+        from provisioning.agent.image import prepare  # noqa: PLC0415  only images need it
+
+        prepare(host)
+    Agent(Wire(0, 1, buffered), host).serve()
+    sys.stdout.flush()
+
+
+__all__ = ["REMOVALS", "Agent", "Wire", "main"]

@@ -1,0 +1,122 @@
+"""Lines of /etc/fstab and what they mount."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from provisioning.agent.files import unified
+from provisioning.agent.host import AgentError, Host, Seen
+from provisioning.agent.work import Change, Run, Wire, Work
+
+FSTAB = "/etc/fstab"
+MOUNT_SECONDS = 120
+
+
+def escape(text: str) -> str:
+    """fstab(5): blanks as octal."""
+    return re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", text)
+
+
+def fstab_line(wire: Wire) -> str:
+    fields = [wire["source"], wire["target"], wire["fstype"], wire["options"]]
+    return "\t".join([*map(escape, fields), "0", "0"])
+
+
+def edit_fstab(text: str, target: str, line: str | None) -> str:
+    """The table with ``target``'s line replaced, added, or (None) taken out."""
+    result, found = [], False
+    for old in text.splitlines():
+        fields = old.split()
+        if len(fields) < 2 or old.lstrip().startswith("#") or fields[1] != escape(target):
+            result.append(old)
+        elif line is not None and not found:
+            result.append(old if old.split() == [*line.split(), "0", "0"][:6] else line)
+            found = True
+    if line is not None and not found:
+        result.append(line)
+    return "".join(f"{one}\n" for one in result)
+
+
+def mounted(host: Host, target: str) -> bool:
+    """Whether something is mounted at ``target`` (an automount point counts)."""
+    wanted = escape(target)
+    rows = host.text("/proc/self/mountinfo").splitlines()
+    return any(row.split()[4] == wanted for row in rows)
+
+
+class MountUnit:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.members = [wire]
+        self.target: str = wire["target"].rstrip("/") or "/"
+
+    def examine(self, run: Run) -> Work | None:
+        seen = run.see(FSTAB, follow=True)
+        old = seen.content.decode("utf-8", "surrogateescape")
+        new = edit_fstab(old, self.target, fstab_line(self.wire))
+        options = self.wire["options"].split(",")
+        wanted = not run.host.image and "noauto" not in options
+        there = wanted and mounted(run.host, self.target)
+        if old == new and (there or not wanted):
+            return None
+        action = "update" if there else "create"
+        summary = f"mount {self.wire['source']} at {self.target}"
+        if old == new:
+            summary += " (it is not mounted)"
+        elif there:
+            summary += " again, with what changed in /etc/fstab"
+        change = Change(self.wire["key"], action, summary, unified(FSTAB, old, new))
+        content = new.encode("utf-8", "surrogateescape")
+        return Work(
+            [change],
+            lambda: self._make(run, content, old != new, wanted, there),
+            lambda: run.expect(FSTAB, Seen("file", content, 0o644), follow=True),
+            self.wire["notify"],
+        )
+
+    def _make(self, run: Run, content: bytes, edited: bool, wanted: bool, there: bool) -> None:
+        run.manifest.intend(self.wire["key"], adopted=False, **self.entry(run, self.wire))
+        run.manifest.save()
+        run.host.makedirs(self.target)
+        if there and edited:
+            self._run(run, ["umount", self.target], "somebody may have files open there")
+        if edited:
+            run.host.write(FSTAB, content, 0o644, 0, 0, follow=True)
+            if not run.host.root:
+                run.host.run(["systemctl", "daemon-reload"], timeout=60)
+        if not wanted:
+            return
+        if "x-systemd.automount" in self.wire["options"].split(","):
+            argv = ["systemd-escape", "--path", "--suffix=automount", self.target]
+            name = run.host.run(argv).output.strip()
+            self._run(run, ["systemctl", "restart", name], "see the unit's status")
+        else:
+            self._run(run, ["mount", self.target], f"check {self.wire['source']}")
+
+    def _run(self, run: Run, argv: list[str], advice: str) -> None:
+        outcome = run.host.run(argv, timeout=MOUNT_SECONDS)
+        if outcome.code != 0:
+            raise AgentError(f"{' '.join(argv)} failed ({outcome.tail(3)}): {advice}")
+
+    @staticmethod
+    def entry(_run: Run, wire: Wire) -> dict[str, Any]:
+        return {"target": wire["target"].rstrip("/") or "/"}
+
+
+def unmount(run: Run, target: str) -> None:
+    """Undo a Mount that is no longer declared; the folder stays."""
+    if not run.host.root and mounted(run.host, target):
+        outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
+        if outcome.code != 0:
+            raise AgentError(
+                f"umount {target} failed ({outcome.tail(3)}): end what uses it and apply again"
+            )
+    text = run.host.text(FSTAB)
+    new = edit_fstab(text, target, None)
+    if new != text:
+        run.host.write(FSTAB, new.encode("utf-8", "surrogateescape"), 0o644, 0, 0, follow=True)
+    real = run.host.at(target, follow=True)
+    if os.path.isdir(real) and not run.host.root:
+        run.host.run(["systemctl", "daemon-reload"], timeout=60)

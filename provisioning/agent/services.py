@@ -1,0 +1,238 @@
+"""systemd units: enabled or not, running or not, restarted when something they read changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from provisioning.agent.host import AgentError, CannotStartError, Host
+from provisioning.agent.work import Change, Run, Wire, Work
+
+SUFFIXES = (".service", ".socket", ".timer", ".target", ".mount", ".automount", ".path", ".slice")
+# What is-enabled calls by another name, but needs nothing from us (systemctl(1)).
+ENABLED = ("enabled", "static", "alias", "indirect", "generated", "linked", "transient")
+NOT_DISABLED = ("enabled", "enabled-runtime", "alias")
+RUNNING = ("active", "reloading", "refreshing")
+START_SECONDS = 120  # above systemd's own 90 s, so that its message comes first
+JOURNAL_LINES = 15
+
+
+class State(NamedTuple):
+    """A unit as systemd sees it; load is "not-found" when there is none."""
+
+    load: str = "not-found"
+    active: str = "inactive"
+    enabled: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.active in RUNNING
+
+
+def unit_name(service: str) -> str:
+    return service if service.endswith(SUFFIXES) else f"{service}.service"
+
+
+class Units:
+    """States of units, asked in one call and kept until something changes."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.states: dict[str, State] = {}
+
+    def forget(self) -> None:
+        self.states.clear()
+
+    def fetch(self, services: Iterable[str]) -> None:
+        names = [name for name in map(unit_name, services) if name not in self.states]
+        if not names:
+            return
+        if self.host.root:
+            self.states.update({name: self._in_image(name) for name in names})
+            return
+        properties = "--property=LoadState,ActiveState,UnitFileState"
+        try:
+            outcome = self.host.run(["systemctl", "show", properties, "--", *names], timeout=30)
+        except CannotStartError as error:
+            raise AgentError(f"{error}: services need systemd on the node") from error
+        blocks = outcome.output.strip("\n").split("\n\n")
+        if outcome.code != 0 or len(blocks) != len(names):
+            raise AgentError(f"systemctl cannot tell the state of services: {outcome.tail(3)}")
+        for name, block in zip(names, blocks):  # noqa: B905  strict= is newer than Python 3.9
+            values = dict(line.partition("=")[::2] for line in block.splitlines())
+            self.states[name] = State(
+                values.get("LoadState", "not-found"),
+                values.get("ActiveState", "inactive"),
+                values.get("UnitFileState", ""),
+            )
+
+    def _in_image(self, name: str) -> State:
+        """In an image nothing runs; only whether it is enabled can be asked."""
+        argv = ["systemctl", f"--root={self.host.root}", "is-enabled", name]
+        outcome = self.host.run(argv, timeout=30, outside=True)
+        words = outcome.output.split()
+        known = len(words) == 1
+        return State("loaded" if known else "not-found", "inactive", words[0] if known else "")
+
+    def get(self, service: str) -> State:
+        self.fetch([service])
+        return self.states[unit_name(service)]
+
+
+def control(run: Run, verb: str, name: str, timeout: float = START_SECONDS) -> None:
+    """One systemctl call; in the error, what the unit logged last."""
+    argv = ["systemctl", verb, "--", name] if verb != "daemon-reload" else ["systemctl", verb]
+    if run.host.root:
+        argv[1:1] = [f"--root={run.host.root}"]
+    outcome = run.host.run(argv, timeout=timeout, outside=True)
+    if outcome.code != 0:
+        raise AgentError(f"systemctl {verb} {name} failed: {outcome.tail(3)}{journal(run, name)}")
+
+
+def journal(run: Run, name: str) -> str:
+    if run.host.root:
+        return ""
+    argv = ["journalctl", "--unit", name, "--lines", str(JOURNAL_LINES), "--no-pager", "-o", "cat"]
+    try:
+        outcome = run.host.run(argv, timeout=20)
+    except AgentError:
+        return ""
+    said = outcome.tail(JOURNAL_LINES)
+    return f"\n{name} logged last:\n{said}" if said else ""
+
+
+def listening(host: Host, port: int) -> bool:
+    """Whether a TCP socket listens on ``port`` here: from /proc/net/tcp, so nothing is sent."""
+    wanted = f":{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in host.text(table).splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[1].endswith(wanted):
+                return True
+    return False
+
+
+class ServiceUnit:
+    def __init__(self, wire: Wire, units: Units) -> None:
+        self.wire = wire
+        self.members = [wire]
+        self.name = unit_name(wire["service"])
+        self.units = units
+
+    def notes(self) -> list[str]:
+        """The names of notifications that this unit answers, a restart before a reload."""
+        short = self.name[: -len(".service")] if self.name.endswith(".service") else self.name
+        names = dict.fromkeys((short, self.name))
+        return [f"{verb}:{name}" for verb in ("restart", "reload") for name in names]
+
+    def examine(self, run: Run) -> Work | None:
+        state = self.units.get(self.name)
+        verbs = self._verbs(run, state)
+        if not verbs:
+            return None
+        action = "run" if verbs in (["restart"], ["reload-or-restart"]) else "update"
+        sources = [source for note in self.notes() for source in run.notes.notes.get(note, [])]
+        why = f" (changed: {', '.join(dict.fromkeys(sources))})" if action == "run" else ""
+        text = " and ".join(verb.replace("reload-or-restart", "reload") for verb in verbs)
+        change = Change(self.wire["key"], action, f"{text} {self.wire['service']}{why}")
+        return Work(
+            [change],
+            lambda: self._act(run, verbs),
+            lambda: run.notes.drop(self.notes(), save=False),
+            self.wire["notify"],
+        )
+
+    def _verbs(self, run: Run, state: State) -> list[str]:
+        verbs = []
+        if self.wire["enabled"] and state.enabled not in ENABLED:
+            if state.enabled in ("masked", "masked-runtime"):
+                verbs.append("unmask")
+            verbs.append("enable")
+        if not self.wire["enabled"] and state.enabled in NOT_DISABLED:
+            verbs.append("disable")
+        if run.host.image:
+            return verbs
+        if self.wire["running"] and not state.running:
+            verbs.append("start")
+        elif not self.wire["running"] and state.active not in ("inactive", "failed"):
+            verbs.append("stop")
+        elif self.wire["running"]:
+            noted = [note for note in self.notes() if note in run.notes.notes]
+            if noted:
+                restart = any(note.startswith("restart:") for note in noted)
+                verbs.append("restart" if restart else "reload-or-restart")
+        return verbs
+
+    def _act(self, run: Run, verbs: Sequence[str]) -> None:
+        only_noted = verbs in (["restart"], ["reload-or-restart"])
+        entry = self.entry(run, self.wire)
+        if not only_noted:
+            entry["adopted"] = False
+        elif not run.manifest.get(self.wire["key"]):
+            entry["adopted"] = True  # it ran before practicum came
+        if self.members:
+            run.manifest.intend(self.wire["key"], **entry)
+            run.manifest.save()
+        reload_units(run)
+        for verb in verbs:
+            run.tell(f"{verb} {self.name}")
+            if verb in ("start", "restart") and self.units.get(self.name).active == "failed":
+                control(run, "reset-failed", self.name)
+            limit = max(START_SECONDS, self.wire["timeout"])
+            control(run, verb, self.name, limit)
+        self.units.forget()
+        if verbs[-1] in ("start", "restart", "reload-or-restart"):
+            self._wait(run)
+        run.notes.drop(self.notes())
+
+    def _wait(self, run: Run) -> None:
+        """Until it runs and, if asked, listens."""
+        port = self.wire["wait_port"]
+        end = time.monotonic() + self.wire["timeout"]
+        while True:
+            self.units.forget()
+            state = self.units.get(self.name)
+            if state.active in ("failed", "inactive"):
+                raise AgentError(
+                    f"{self.name} started and is now {state.active}{journal(run, self.name)}"
+                )
+            if state.running and (not port or listening(run.host, port)):
+                return
+            if time.monotonic() > end:
+                late = f"does not listen on port {port}" if port else f"is still {state.active}"
+                raise AgentError(
+                    f"{self.name} {late} after {self.wire['timeout']} s{journal(run, self.name)}"
+                )
+            time.sleep(0.1)
+
+    @staticmethod
+    def entry(_run: Run, wire: Wire) -> dict[str, Any]:
+        return {"service": wire["service"]}
+
+
+def reload_units(run: Run) -> None:
+    """daemon-reload, when a unit file changed."""
+    if "daemon-reload" in run.notes.notes:
+        if not run.host.root:
+            control(run, "daemon-reload", "")
+        run.notes.drop(["daemon-reload"])
+
+
+def noted_unit(note: str, units: Units) -> ServiceUnit:
+    """For a notification to a service that nobody declares: restarted if it runs, else left."""
+    name = note.partition(":")[2]
+    running = units.get(name).running
+    wire = {
+        "kind": "service",
+        "key": f"service:{name}",
+        "service": name,
+        "enabled": True,
+        "running": running,
+        "wait_port": 0,
+        "timeout": 60,
+        "notify": [],
+    }
+    unit = ServiceUnit(wire, units)
+    unit.members = []
+    return unit
