@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import PracticumError, UsageError
+from provisioning import engine
 from provisioning.facts import Facts
 from provisioning.lab import access, checks, config, keys, network, nodes, state, system, tree
 from provisioning.lab.model import (
@@ -87,11 +88,11 @@ def down(name: str, *, purge: bool = False, reporter: Reporter) -> None:
         folder = system.STATE / name
         if folder.is_dir():
             reporter.line(f"taking lab {name} down")
-        # By folder, not by state: a damaged or half-written state must not keep us.
-        here = sorted(path.name for path in (folder / "nodes").glob("*"))
-        nodes.stop(name, here)
+        # All by name, not by what is recorded: a damaged state must not keep us.
+        nodes.stop(name)
         network.remove(name, last=not [other for other in state.names() if other != name])
         system.remove_tree(folder)
+        tree.remove_stale()
         if purge:
             if state.names():
                 tree.prune(_trees_in_use())
@@ -244,8 +245,6 @@ def _boot(lab: State, reporter: Reporter) -> None:
 
 def _provision(lab: State, roles: Sequence[Role], reporter: Reporter) -> None:
     """The same as `practicum apply` in the lab's folder, agreed to beforehand."""
-    from provisioning import engine  # noqa: PLC0415
-
     described, values = config.ensure(lab)
     result = engine.apply(
         described, roles, values,

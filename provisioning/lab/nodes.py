@@ -21,7 +21,7 @@ from provisioning.lab.model import LabNode
 from provisioning.lab.system import (
     CACHE,
     Process,
-    children,
+    arguments,
     filesystem,
     mounts,
     processes_with,
@@ -76,18 +76,12 @@ def machine(lab: str, node: str) -> str:
     return f"practicum.{lab}.{node}"
 
 
-def supervisors(lab: str, node: str) -> list[Process]:
-    """The systemd-nspawn process of a node, found by the exact name it was given."""
-    return processes_with(f"--machine={machine(lab, node)}")
-
-
-def leader(lab: str, node: str) -> Process | None:
-    """PID 1 of a node as this machine sees it."""
-    for supervisor in supervisors(lab, node):
-        for child in children(supervisor.pid):
-            if Path(f"/proc/{child.pid}/comm").read_text().strip() == "systemd":
-                return child
-    return None
+def supervisors(lab: str, node: str = "") -> list[Process]:
+    """The systemd-nspawn process of a node (or those of all its nodes), found by the exact
+    name it was given: no record of ours could be as true."""
+    wanted = f"--machine={machine(lab, node)}"
+    found = processes_with(wanted)
+    return [one for one in found if not node or wanted.encode() in arguments(one.pid)]
 
 
 def prepare(
@@ -233,10 +227,12 @@ def _console(container: Container) -> str:
     return f"{tail(text)} (console: {container.log})"
 
 
-def stop(lab: str, names: Iterable[str], *, patience: float = 6) -> None:
-    """Stop nodes: ask politely, then end them. Their control groups go too."""
-    names = list(names)
-    running = [process for name in names for process in supervisors(lab, name)]
+def stop(lab: str, *, patience: float = 6) -> None:
+    """Stop all of a lab's nodes: ask politely, then end them. Their control groups go too.
+
+    PracticumError when a process does not end even then.
+    """
+    running = supervisors(lab)
     for process in running:
         process.kill(signal.SIGTERM)  # systemd-nspawn passes it on as an orderly shutdown
     _wait_gone(running, patience)
@@ -246,10 +242,10 @@ def stop(lab: str, names: Iterable[str], *, patience: float = 6) -> None:
     left = [process for process in running if process.alive()]
     if left:
         raise PracticumError(
-            f"process {left[0].pid} of lab {lab} does not end: it hangs in the kernel"
+            f"process {left[0].pid} of lab {lab} does not end (it hangs in the kernel): "
+            "try again later, or restart this machine"
         )
-    for name in names:
-        _remove_leftovers(machine(lab, name))
+    _remove_leftovers(machine(lab, ""))
 
 
 def _wait_gone(processes: Iterable[Process], patience: float) -> None:
@@ -258,20 +254,24 @@ def _wait_gone(processes: Iterable[Process], patience: float) -> None:
         time.sleep(0.1)
 
 
-def _remove_leftovers(name: str) -> None:
+def _remove_leftovers(beginning: str) -> None:
+    """Control groups and systemd-nspawn's own files of machines with that beginning."""
     for hierarchy in hierarchies():
-        group = hierarchy / name
-        deadline = time.monotonic() + 5
-        while group.is_dir() and time.monotonic() < deadline:
-            for folder in sorted(group.rglob("*"), reverse=True):
-                if folder.is_dir():
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
-            with contextlib.suppress(OSError):  # busy until the last process is reaped
-                group.rmdir()
-            time.sleep(0.05)
+        for group in hierarchy.glob(f"{beginning}*"):
+            _remove_group(group)
     for kind in ("propagate", "unix-export"):
-        remove_tree(_NSPAWN_RUN / kind / name)
+        for left in (_NSPAWN_RUN / kind).glob(f"{beginning}*"):
+            remove_tree(left)
+
+
+def _remove_group(group: Path) -> None:
+    deadline = time.monotonic() + 5
+    while group.is_dir() and time.monotonic() < deadline:
+        inside = [folder for folder in group.rglob("*") if folder.is_dir()]
+        for folder in [*sorted(inside, reverse=True), group]:
+            with contextlib.suppress(OSError):  # busy until the last process is reaped
+                folder.rmdir()
+        time.sleep(0.02)
 
 
 def check_storage(folder: Path) -> None:

@@ -230,26 +230,17 @@ def find_process(pid: int) -> Process | None:
     return Process(pid, stat[19]) if stat and stat[0] != "Z" else None
 
 
-def processes_with(argument: str) -> list[Process]:
-    """Living processes that have exactly this command-line argument."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if argument.encode() in arguments:
-            process = find_process(int(entry.name))
-            if process:
-                found.append(process)
-    return found
+def arguments(pid: int) -> list[bytes]:
+    """The command line of a process; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
-def children(pid: int) -> list[Process]:
-    """Living children of a process, oldest first."""
+def processes_with(beginning: str) -> list[Process]:
+    """Living processes that have a command-line argument with this beginning."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    mine = [number for number in numbers if _stat(number)[1:2] == [str(pid)]]
-    found = [process for number in mine if (process := find_process(number))]
-    return sorted(found, key=lambda process: int(process.started))
+    start = beginning.encode()
+    mine = [pid for pid in numbers if any(word.startswith(start) for word in arguments(pid))]
+    return [process for pid in mine if (process := find_process(pid))]

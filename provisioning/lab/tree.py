@@ -27,11 +27,14 @@ TREES = CACHE / "trees"
 LOGS = CACHE / "logs"
 ROOT = Path(__file__).resolve().parents[2]  # what `provisioning` is imported from
 # Changes whenever what is done to a tree changes, so that old ones are not used again.
-RECIPE = 1
+RECIPE = 2
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "sudo", "ca-certificates",
-    "iproute2", "iputils-ping", "tzdata", "procps", "kmod", "less", "nano", "libpam-systemd",
+    "iproute2", "iputils-ping", "tzdata", "procps", "kmod",
 )  # fmt: skip
+# A key that a package made for itself must not be everyone's; and what the engine noted down
+# about the image would read, on a node, as things that it should have and no role wants.
+FORGOTTEN = ("etc/munge/munge.key", "var/lib/practicum")
 # Nothing in a container needs these, and each costs start time or talks to the network.
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
@@ -101,8 +104,7 @@ def package_tree(
 def build(place: Path, fill: Callable[[Path], None]) -> None:
     """Make a directory by ``fill`` under another name, then rename it: whole or not there."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    for stale in place.parent.glob(f".{place.name}.*"):  # of builders that were killed
-        remove_tree(stale)
+    _remove_unfinished(place)
     root = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     root.chmod(0o755)
     try:
@@ -114,17 +116,36 @@ def build(place: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
+def _remove_unfinished(place: Path) -> None:
+    """What builders that were killed left; only for the one who holds the place's lock."""
+    for stale in place.parent.glob(f".{place.name}.*"):
+        remove_tree(stale)
+
+
+def remove_stale() -> None:
+    """Remove what killed builders left, of every tree that nobody is building now."""
+    for name in {path.name[1:].rpartition(".")[0] for path in TREES.glob(".*.*")}:
+        with (
+            contextlib.suppress(PracticumError),
+            locked(f"tree-{name}", wait=0, busy=f"tree {name} is being built"),
+        ):
+            _remove_unfinished(TREES / name)
+
+
 def _copy_and_install(
     guest: Guest, base: Path, root: Path, resources: Sequence[Mapping[str, Any]], say: Say
 ) -> None:
     run(["cp", "-a", "--reflink=auto", f"{base}/.", str(root)], timeout=600)
     with _can_install(root):
         run_logged(
-            [sys.executable, "-P", fill.__file__, str(root)], _log(guest), stdin=json.dumps(resources),
+            [sys.executable, "-P", fill.__file__, str(root)], _log(guest),
+            stdin=json.dumps(resources),
             timeout=1800, env={**_apt_environment(), "PYTHONPATH": str(ROOT)}, watch=say,
         )  # fmt: skip
         run_logged(["chroot", str(root), "apt-get", "clean"], _log(guest), timeout=60)
     leave_stopped(base, root)
+    for name in FORGOTTEN:
+        remove_tree(root / name)
 
 
 def leave_stopped(base: Path, root: Path) -> None:
@@ -158,7 +179,7 @@ def _bootstrap(guest: Guest, root: Path, say: Say) -> None:
     log = _log(guest)
     say(f"making a {guest.suite} tree from {main}")
     own_script = Path(f"/usr/share/debootstrap/scripts/{guest.suite}").exists()
-    with tempfile.TemporaryDirectory(prefix="practicum-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{root.name}-", dir=root.parent) as scratch:
         keyring = _keyring(guest, Path(scratch), mirror)
         argv = [
             "debootstrap", "--variant=minbase", f"--components={guest.components}",
