@@ -9,18 +9,23 @@ lose their association there; their records stay. With --check nothing is change
 there is nothing to do, 1 that there is.
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LIMIT = 60  # seconds for one sacctmgr call
+State = tuple[set[str], set[str], dict[str, set[str]], dict[str, tuple[str, str]]]
 READY = 60  # seconds that slurmdbd is given to answer after its start
 
 
-def sacctmgr(*words):
+def sacctmgr(*words: str) -> list[str]:
     """Run one sacctmgr command and return its lines; its own words on failure."""
     command = ["sacctmgr", "-nPi", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
@@ -30,13 +35,13 @@ def sacctmgr(*words):
     return [line for line in done.stdout.splitlines() if line.strip()]
 
 
-def read_state(wanted):
+def read_state(wanted: dict[str, Any]) -> State:
     """What the database has: clusters, accounts, {account: users}, {user: (default, level)}."""
     clusters = set(sacctmgr("show", "cluster", "format=cluster"))
     if wanted["cluster"] not in clusters:
         return clusters, set(), {}, {}
-    members = defaultdict(set)
-    accounts = set()
+    members: dict[str, set[str]] = defaultdict(set)
+    accounts: set[str] = set()
     rows = sacctmgr("show", "assoc", "cluster=" + wanted["cluster"], "format=account,user")
     for row in rows:
         account, user = row.split("|")[:2]
@@ -50,7 +55,7 @@ def read_state(wanted):
     return clusters, accounts, members, users
 
 
-def steps(wanted):
+def steps(wanted: dict[str, Any]) -> list[list[str]]:
     """The sacctmgr commands that are missing, in order. Names go in one call where they can."""
     clusters, accounts, members, users = read_state(wanted)
     here = "cluster=" + wanted["cluster"]
@@ -64,9 +69,11 @@ def steps(wanted):
     return [*todo, *membership(wanted, members, here), *levels(wanted, users)]
 
 
-def membership(wanted, members, here):
+def membership(
+    wanted: dict[str, Any], members: dict[str, set[str]], here: str
+) -> Iterator[list[str]]:
     """Add who is missing from an account, delete who is no longer wanted there."""
-    missing = defaultdict(list)
+    missing: dict[tuple[str, str], list[str]] = defaultdict(list)
     for user, theirs in sorted(wanted["users"].items()):
         for account in theirs:
             if user not in members.get(account, ()):
@@ -81,7 +88,7 @@ def membership(wanted, members, here):
             yield ["delete", "user", "name=" + ",".join(gone), "account=" + account, here]
 
 
-def levels(wanted, users):
+def levels(wanted: dict[str, Any], users: dict[str, tuple[str, str]]) -> Iterator[list[str]]:
     """Operators as wanted, and no others. Administrators are the admin's own matter."""
     operators = set(wanted["operators"])
     now = {user for user, (_default, level) in users.items() if level == "Operator"}
@@ -92,7 +99,7 @@ def levels(wanted, users):
             yield ["modify", "user", "where", who, "set", "adminlevel=" + level]
 
 
-def wait_for_database():
+def wait_for_database() -> None:
     """slurmdbd listens before it answers; give it a while."""
     end = time.monotonic() + READY
     while True:
@@ -106,7 +113,7 @@ def wait_for_database():
             return
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     check = arguments[:1] == ["--check"]
     wanted = json.loads(Path(arguments[-1]).read_text(encoding="utf-8"))
     try:
