@@ -210,7 +210,10 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
         except MungeError as error:
             # Not a word of the body: whatever was sent may be a secret sent by mistake.
             self.log.warning("A session's credential was refused: %s", error)
-            status = {8: 400, 15: 403, 16: 403, 17: 403, 18: 403}.get(error.status, 503)
+            if error.status >= 15:  # ours in form, but expired, replayed or another's
+                status = 403
+            else:
+                status = 400 if error.status == 3 or error.status >= 8 else 503
             raise web.HTTPError(status, f"The credential is refused: {error}.") from None
         if opened.restricted_to != os.getuid():
             raise web.HTTPError(403, "The credential is refused: others could open it, too.")

@@ -115,7 +115,7 @@ def say(text: str) -> None:
 
 
 def listen(first: int, last: int) -> socket.socket:
-    """A listening socket on a free port of the range, on all addresses. LaunchError if none is free.
+    """A listening socket on a free port of the range, on all addresses; LaunchError without one.
 
     The start is random, so that sessions on one node do not all try the same ports.
     """
