@@ -6,11 +6,13 @@ import hub.role
 import kernels.role
 import lmod.role
 import provisioning.roles
+import spawners.role
 from provisioning.role import Role
 
 ROLES: tuple[Role, ...] = (
     *provisioning.roles.ROLES,
     *lmod.role.ROLES,
     *kernels.role.ROLES,
+    *spawners.role.ROLES,
     *hub.role.ROLES,
 )
