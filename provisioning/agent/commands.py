@@ -86,7 +86,6 @@ class CommandUnit:
 
     def _do(self, run: Run) -> None:
         wire = self.wire
-        run.tell(wire["summary"] or " ".join(wire["run"]))
         stdin = wire["stdin"].encode() if wire["stdin"] else None
         outcome = run.host.run(wire["run"], stdin, wire["timeout"], dict(wire["env"]), wire["user"])
         if outcome.code != 0:

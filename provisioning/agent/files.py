@@ -186,6 +186,8 @@ class PathUnit:
         for line in self.lines:
             if line["line"] not in old.split("\n"):
                 run.manifest.intend(line["key"], adopted=False)
+            if seen.kind == "missing":
+                run.manifest.intend(line["key"], created=True)
             if line["match"] and line["present"] and "was" not in run.manifest.get(line["key"]):
                 found = [one for one in old.split("\n") if re.search(line["match"], one)]
                 if found and found[0] != line["line"]:

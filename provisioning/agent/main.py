@@ -123,6 +123,7 @@ class Agent:
         def changed(change: Change) -> None:
             nonlocal count
             count += 1
+            change.stage = message["name"]
             self.wire.send("changed", **change.to_wire())
 
         session.apply(message["name"], changed, self.wire.poll)

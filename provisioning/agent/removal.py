@@ -105,6 +105,8 @@ def _line(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
     seen = run.see(path, follow=True)
     if entry.get("adopted") or not entry["present"] or seen.kind != "file":
         return None
+    if "digest" in run.manifest.get(f"file:{path}"):
+        return None  # the file goes, and its lines with it
     old = seen.content.decode("utf-8", "surrogateescape")
     if line not in old.split("\n"):
         return None
@@ -116,10 +118,15 @@ def _line(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
         new = edit(old, line, present=False)
     content = new.encode("utf-8", "surrogateescape")
 
-    def act() -> None:
-        run.host.write(path, content, seen.mode, seen.uid, seen.gid, follow=True)
+    made_empty = not content and entry.get("created")
 
-    after = seen._replace(content=content)
+    def act() -> None:
+        if made_empty:
+            run.host.remove(path)
+        else:
+            run.host.write(path, content, seen.mode, seen.uid, seen.gid, follow=True)
+
+    after = Seen("missing") if made_empty else seen._replace(content=content)
     return _removed(
         run,
         key,

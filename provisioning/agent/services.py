@@ -145,11 +145,12 @@ class ServiceUnit:
 
     def _verbs(self, run: Run, state: State) -> list[str]:
         verbs = []
-        if self.wire["enabled"] and state.enabled not in ENABLED:
+        enabled = self.wire["enabled"]  # None: as it is
+        if enabled and state.enabled not in ENABLED:
             if state.enabled in ("masked", "masked-runtime"):
                 verbs.append("unmask")
             verbs.append("enable")
-        if not self.wire["enabled"] and state.enabled in NOT_DISABLED:
+        if enabled is False and state.enabled in NOT_DISABLED:
             verbs.append("disable")
         if run.host.image:
             return verbs
@@ -176,7 +177,6 @@ class ServiceUnit:
             run.manifest.save()
         reload_units(run)
         for verb in verbs:
-            run.tell(f"{verb} {self.name}")
             if verb in ("start", "restart") and self.units.get(self.name).active == "failed":
                 control(run, "reset-failed", self.name)
             limit = max(START_SECONDS, self.wire["timeout"])
@@ -227,7 +227,7 @@ def noted_unit(note: str, units: Units) -> ServiceUnit:
         "kind": "service",
         "key": f"service:{name}",
         "service": name,
-        "enabled": True,
+        "enabled": None,
         "running": running,
         "wait_port": 0,
         "timeout": 60,
