@@ -18,6 +18,7 @@ from practicum import converge, lab, setup, user
 
 # click's UsageError, or the one of typer's own copy of click in its later versions.
 _CallError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="practicum",
@@ -68,12 +69,13 @@ def run(arguments: list[str]) -> int:
     except _CallError as error:
         return _called_wrongly(error)
     except (typer.Abort, KeyboardInterrupt):
-        _tell("interrupted: run the same command again to go on")
-        return 130
+        done = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left. Nothing more can be told there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if done == INTERRUPTED:  # later typers make it of Ctrl-C themselves
+        _tell("interrupted: run the same command again to go on")
     return done if isinstance(done, int) else 0
 
 

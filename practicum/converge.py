@@ -11,10 +11,9 @@ import typer
 from practicum.options import DEFAULT_FILE, Diff, File, Json, Limit
 
 if TYPE_CHECKING:
-    from provisioning.engine import Plan
-
     from cluster.model import Cluster
     from practicum.report import Plain
+    from provisioning.engine import Plan
 
 PENDING = 3  # exit code of a plan with changes
 LIMIT: list[str] = []  # nobody writes to it

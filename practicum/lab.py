@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from provisioning.lab import LabInfo
 
 app = typer.Typer(help="A real cluster in containers on this machine.", no_args_is_help=True)
-Name = Annotated[str, typer.Option("--name", help="Which lab: any number live side by side.")]
+Name = Annotated[
+    str, typer.Option("--name", help="Which lab: any number live side by side.", metavar="NAME")
+]
 DEFAULT_NAME = "lab"
 
 
@@ -20,17 +22,26 @@ DEFAULT_NAME = "lab"
 def up(
     name: Name = DEFAULT_NAME,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", help="How many nodes, the login node counted (3).")
+        int | None,
+        typer.Option("--nodes", help="How many nodes, the login node counted (3).", metavar="N"),
     ] = None,
     guest: Annotated[
         str | None,
-        typer.Option("--guest", help="Their system: debian12 (default), debian13, ubuntu24.04."),
+        typer.Option(
+            "--guest",
+            help="Their system: debian12 (default), debian13, ubuntu24.04.",
+            metavar="GUEST",
+        ),
     ] = None,
     hub_port: Annotated[
-        int | None, typer.Option("--hub-port", help="Show the hub at this port of this machine.")
+        int | None,
+        typer.Option(
+            "--hub-port", help="Show the hub at this port of this machine.", metavar="PORT"
+        ),
     ] = None,
     subnet: Annotated[
-        str | None, typer.Option("--subnet", help="Its private network, like 10.77.0.0/24.")
+        str | None,
+        typer.Option("--subnet", help="Its private network, like 10.77.0.0/24.", metavar="SUBNET"),
     ] = None,
     bare: Annotated[
         bool, typer.Option("--bare", help="Only boot the nodes; put nothing on them.")
@@ -83,12 +94,15 @@ def exec_(
         typer.Argument(help="What to run, after --; a login shell if nothing.", metavar="COMMAND"),
     ] = None,
     name: Name = DEFAULT_NAME,
-    user: Annotated[str, typer.Option("--user", help="Run it as this account.")] = "root",
+    user: Annotated[
+        str, typer.Option("--user", help="Run it as this account.", metavar="USER")
+    ] = "root",
 ) -> None:
     """Run a command on a node, with its exit status."""
     from provisioning import lab
 
-    raise typer.Exit(lab.execute(name, node, command or [], user))
+    # Not typer's Exit: a command's own 130 is not an interruption of ours.
+    raise SystemExit(lab.execute(name, node, command or [], user))
 
 
 @app.command()

@@ -77,9 +77,10 @@ class LiveTable(Plain):
     def pause(self) -> None:
         with self._lock:
             live, self._live = self._live, None
-            self._rows.clear()
         if live:
             live.stop()
+        with self._lock:
+            self._rows.clear()
 
     def _row(self, node: str, state: str, text: str) -> None:
         from rich.live import Live
