@@ -146,7 +146,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     # --- what a person chooses -------------------------------------------------------------
 
-    def get_options_form(self) -> str:
+    async def get_options_form(self) -> str:
         """The profiles to choose from; one alone is no choice, and there is no form."""
         profiles = self.offered()
         if len(profiles) < 2:
