@@ -1,5 +1,5 @@
-"""Installs packages into a tree by the engine in image mode; run as a script by
-:mod:`provisioning.lab.tree` in namespaces of its own, so that nothing of it outlives a kill.
+"""Puts packages and system accounts into a tree by the engine in image mode; run as a script
+by :mod:`provisioning.lab.tree` in namespaces of its own, so that nothing outlives a kill.
 
 usage: fill.py ROOT < JSON list of resources in their wire form
 """
@@ -8,27 +8,42 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from provisioning import engine
+from provisioning.report import Plain
+from provisioning.resources import Declared, Group, Image, Package, Resource, User
+
+KINDS: dict[str, type[Resource]] = {"package": Package, "group": Group, "user": User}
+
+
+class Lines(Plain):
+    """Without the image's path in front of every line."""
+
+    def node_state(self, _node: str, state: str) -> None:
+        self.line(state)
+
+    def step(self, _node: str, text: str) -> None:
+        self.line(text)
+
+
+def from_wire(wire: Mapping[str, Any]) -> Resource:
+    """The resource that a wire form stands for; there is nothing to notify in an image."""
+    fields = {key: value for key, value in wire.items() if key not in ("kind", "key")}
+    lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+    return KINDS[wire["kind"]](**{**fields, **lists, "image": Image.APPLY, "notify": ()})
 
 
 def main(root: Path) -> None:
     """Exits with the engine's sentence when that failed."""
-    # not at the top: tree.py imports this module for its path only
-    from provisioning import engine, resources  # noqa: PLC0415
-    from provisioning.report import Plain  # noqa: PLC0415
-
-    kinds = {"package": resources.Package, "group": resources.Group, "user": resources.User}
-    wanted = []
-    for wire in json.load(sys.stdin):
-        kind = kinds[wire.pop("kind")]
-        del wire["key"]
-        # nothing to notify in an image; JSON has lists for tuples
-        fields = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in wire.items()
-        }
-        wanted.append(kind(**{**fields, "image": resources.Image.APPLY, "notify": ()}))
-    declared = resources.Declared("image", (("base", tuple(wanted)),))
-    result = engine.apply_image(root, declared, Plain())
+    wanted = [from_wire(wire) for wire in json.load(sys.stdin)]
+    packages = tuple(one for one in wanted if isinstance(one, Package))
+    accounts = tuple(one for one in wanted if not isinstance(one, Package))
+    # Accounts first: packages keep an account that is there, and with it its number.
+    declared = Declared("image", (("identity", accounts), ("software", packages)))
+    result = engine.apply_image(root, declared, Lines())
     if result.error:
         sys.exit(result.error)
 
