@@ -38,7 +38,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -388,8 +388,26 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     os.umask(0o022)  # the hub's own is stricter, and sbatch passed it on
     args = server_arguments([str(arg) for arg in session["args"]], folder, home_works)
     server = make_server(listening, args, [str(name) for name in session["extensions"]])
-    hub.report(port, given["JUPYTERHUB_API_TOKEN"])
+    serve(server, lambda: hub.report(port, given["JUPYTERHUB_API_TOKEN"]))
+
+
+def serve(server: Any, report: Callable[[], None]) -> None:
+    """Run the server to its end; ``report`` when its loop runs, after the last of its own checks.
+
+    Without the hub's ear nobody would ever come, so a report that fails ends the server."""
+    failures: list[LaunchError] = []
+
+    def say_so() -> None:
+        try:
+            report()
+        except LaunchError as failure:
+            failures.append(failure)
+            server.stop()
+
+    server.io_loop.add_callback(say_so)
     server.start()
+    if failures:
+        raise failures[0]
 
 
 def _with_port(url: str, port: int) -> str:
