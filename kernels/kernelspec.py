@@ -36,13 +36,19 @@ def server_config(cluster: Cluster) -> str:
 
 
 def lab_config() -> str:
-    """jupyter_lab_config.json: a cluster's network may end at its door, and students cannot
-    update the server, so JupyterLab asks nobody for news and installs no extensions."""
+    """jupyter_lab_config.json: nobody is asked for a newer JupyterLab, which students could not
+    install anyway, and a cluster's network may end at its door."""
     values = {
         "LabApp": {
             "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-            "news_url": None,
             "extension_manager": "readonly",
         }
     }
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def page_config() -> str:
+    """labconfig/page_config.json: no question about news, no extension manager at the side."""
+    off = ("@jupyterlab/apputils-extension:announcements", "@jupyterlab/extensionmanager-extension")
+    values = {"disabledExtensions": dict.fromkeys(off, True)}
     return json.dumps(values, indent=1, sort_keys=True) + "\n"

@@ -26,6 +26,7 @@ def server(context: Context) -> list[Resource]:
         files=(
             ("etc/jupyter/jupyter_server_config.json", kernelspec.server_config(cluster)),
             ("etc/jupyter/jupyter_lab_config.json", kernelspec.lab_config()),
+            ("etc/jupyter/labconfig/page_config.json", kernelspec.page_config()),
         ),
         remove=(NATIVE_KERNEL,),
         imports=SERVER_IMPORTS,
