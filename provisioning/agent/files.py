@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from provisioning.agent.host import AgentError, Seen
@@ -97,7 +97,7 @@ class PathUnit:
         if content is None:
             return None
         mode, uid, gid = self._attributes(run, seen)
-        news = _news(run, seen, content, mode, uid, gid)
+        news = _news(seen, content, mode, uid, gid)
         if not news:
             return None
         return Work(
@@ -206,28 +206,25 @@ def _or(number: int | None) -> int:
     return -1 if number is None else number
 
 
-def _news(
-    run: Run, seen: Seen, content: bytes, mode: int, uid: int | None, gid: int | None
-) -> list[str]:
+def _news(seen: Seen, content: bytes, mode: int, uid: int | None, gid: int | None) -> list[str]:
     """What differs, in words."""
     if seen.kind == "missing":
         return ["new"]
     if seen.kind == "link":
         return [f"instead of the link to {seen.target}"]
     news = ["content"] if seen.content != content else []
-    return news + attributes(run, seen, mode, uid, gid)
+    return news + attributes(seen, mode, uid, gid)
 
 
-def attributes(run: Run, seen: Seen, mode: int, uid: int | None, gid: int | None) -> list[str]:
+def attributes(seen: Seen, mode: int, uid: int | None, gid: int | None) -> list[str]:
     """How mode and owner differ, in words. Only root can give files away."""
     news = []
     if seen.mode != mode:
         news.append(f"mode {seen.mode:04o} → {mode:04o}")
-    if os.geteuid() == 0 or run.planning:
-        if seen.uid != uid and _may_chown():
-            news.append(f"owner {seen.uid} → {'a new account' if uid is None else uid}")
-        if seen.gid != gid and _may_chown():
-            news.append(f"group {seen.gid} → {'a new group' if gid is None else gid}")
+    if _may_chown() and seen.uid != uid:
+        news.append(f"owner {seen.uid} → {'a new account' if uid is None else uid}")
+    if _may_chown() and seen.gid != gid:
+        news.append(f"group {seen.gid} → {'a new group' if gid is None else gid}")
     return news
 
 
@@ -235,7 +232,7 @@ def _may_chown() -> bool:
     return os.geteuid() == 0
 
 
-def _validator(run: Run, path: str, command: Sequence[str]):  # type: ignore[no-untyped-def]
+def _validator(run: Run, path: str, command: Sequence[str]) -> Callable[[str], None]:
     def check(temporary: str) -> None:
         argv = [part.replace("{}", temporary) for part in command]
         outcome = run.host.run(argv, timeout=60)
@@ -261,7 +258,7 @@ class DirectoryUnit:
         mode = self.wire["mode"]
         uid, gid = run.owner(self.wire)
         new = seen.kind == "missing"
-        news = [] if new else attributes(run, seen, mode, uid, gid)
+        news = [] if new else attributes(seen, mode, uid, gid)
         if not new and not news:
             return None
         owner = f"{self.wire['owner']}:{self.wire['group']}"

@@ -16,14 +16,13 @@ import json
 import os
 import select
 import signal
-import sys
 import traceback
 from typing import Any
 
 from provisioning.agent.facts import gather
 from provisioning.agent.host import AgentError, Host
 from provisioning.agent.lock import Lock
-from provisioning.agent.session import REMOVALS, Session, explain
+from provisioning.agent.session import Session, explain
 from provisioning.agent.work import Change
 
 # Between stages the client waits for other nodes and sends a ping now and then. Silence means
@@ -34,9 +33,9 @@ SILENCE_SECONDS = 300
 class Wire:
     """Standard input and output as messages. Knows when the other side has hung up."""
 
-    def __init__(self, source: int, sink: int, buffered: bytes = b"") -> None:
+    def __init__(self, source: int, sink: int) -> None:
         self._source, self._sink = source, sink
-        self._buffer = bytearray(buffered)
+        self._buffer = bytearray()
         self.cut = False
 
     def send(self, event: str, **fields: Any) -> None:
@@ -142,18 +141,19 @@ class Agent:
         return self.session
 
 
-def main(settings: dict[str, Any], buffered: bytes = b"") -> None:
+def main(settings: dict[str, Any]) -> None:
     """Entry point of the bootstrap. ``settings``: root ("" for this machine) and image."""
     # A lost connection must not end a half-written package: what runs is finished first.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o022)
     host = Host(settings.get("root", ""), bool(settings.get("image")))
+    wire = Wire(0, 1)
     if host.image:
         from provisioning.agent.image import prepare  # noqa: PLC0415  only images need it
 
-        prepare(host)
-    Agent(Wire(0, 1, buffered), host).serve()
-    sys.stdout.flush()
-
-
-__all__ = ["REMOVALS", "Agent", "Wire", "main"]
+        try:
+            prepare(host)
+        except AgentError as error:
+            wire.send("error", text=str(error))
+            return
+    Agent(wire, host).serve()

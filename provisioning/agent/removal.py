@@ -35,6 +35,8 @@ def removals(run: Run, declared: Iterable[str], paths: Iterable[str], units: Uni
         work = examine(run, key, entry, units) if examine else None
         if work is not None:
             work.foresee()
+            if work.changes[0].action == "remove":
+                work.notify = tuple(entry.get("notify", ()))
             works.append(work)
     return works
 

@@ -239,6 +239,9 @@ class Session:
     def _plan_removals(self) -> list[Change]:
         works = removals(self.run, self.declared, self.paths, self.units)
         changes = [change for work in works for change in work.changes]
+        for work in works:
+            self._foresee(work)
+        changes += self._foresee_notes(REMOVALS)
         if packages.leftover(self.host):
             text = f"remove {packages.POLICY}, left by an interrupted run"
             changes.append(Change("agent:policy-rc.d", "remove", text))
@@ -297,6 +300,16 @@ class Session:
                 waits.append(step.wire)
                 continue
             self._step(step, waits, changed)
+        self._answer(stage, waits, changed, cut)
+
+    def _answer(
+        self,
+        stage: str,
+        waits: list[Wire],
+        changed: Callable[[Change], None],
+        cut: Callable[[], bool],
+    ) -> None:
+        """Carry out the notifications that are due at the end of a stage."""
         for unit in self._due(stage):
             if cut():
                 return
@@ -311,7 +324,8 @@ class Session:
         if work is None:
             for wire in unit.members:
                 if wire["kind"] != "command":
-                    run.manifest.settle(wire["key"], **unit.entry(run, wire))
+                    fields = unit.entry(run, wire)
+                    run.manifest.settle(wire["key"], notify=wire["notify"], **fields)
             if isinstance(unit, services.ServiceUnit):
                 run.notes.drop(unit.notes())  # it doesn't run and shouldn't
             return
@@ -327,7 +341,8 @@ class Session:
         work.do()
         for wire in unit.members:
             if wire["kind"] != "command":
-                run.manifest.done(wire["key"], **unit.entry(run, wire))
+                fields = unit.entry(run, wire)
+                run.manifest.done(wire["key"], notify=wire["notify"], **fields)
         run.manifest.save()
         self.units.forget()
         for change in work.changes:
@@ -355,9 +370,11 @@ class Session:
             if work.changes[0].action == "list":
                 continue
             run.tell(work.changes[0].summary)
+            run.notes.add(self._heard(work.notify), work.changes[0].key)
             work.do()
             changed(work.changes[0])
         run.ahead = Ahead()
+        self._answer(REMOVALS, [], changed, cut)
 
     def finish(self) -> None:
         """Last of all: note what the first boot of an image has still to do."""
