@@ -161,15 +161,17 @@ def _key(path: Path) -> Iterator[str]:
 
 
 def _ignore(path: Path) -> Iterator[str]:
-    """Keep the secrets out of git, whatever happens to this folder later."""
-    entry = f"{FOLDER}/"
+    """Keep the secrets, and what the engine remembers, out of git, whatever happens to this
+    folder later."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if entry in (line.strip().lstrip("/") for line in text.splitlines()):
+    known = [line.strip().lstrip("/") for line in text.splitlines()]
+    missing = [entry for entry in (f"{FOLDER}/", "state/") if entry not in known]
+    if not missing:
         return
     separator = "" if not text or text.endswith("\n") else "\n"
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(f"{separator}{entry}\n")
-    yield f"{path}: {entry} added"
+        stream.write(separator + "".join(f"{entry}\n" for entry in missing))
+    yield f"{path}: {', '.join(missing)} added"
 
 
 def _create(path: Path, content: Any, mode: int) -> bool:

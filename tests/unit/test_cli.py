@@ -100,7 +100,7 @@ def test_init_then_check_then_init_again(
     told = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, check=True)
     public = key.with_name("ssh_key.pub").read_bytes()
     assert told.stdout.split()[:2] == public.split()[:2]
-    assert (tmp_path / ".gitignore").read_text() == "build\nsecrets/\n"
+    assert (tmp_path / ".gitignore").read_text() == "build\nsecrets/\nstate/\n"
     assert run(["check"]) == 0
     assert "no password yet: ada, ines" in capsys.readouterr().out
 

@@ -57,7 +57,7 @@ def test_expand(text: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,,b", "n[2-1]", "n[1", "n]1", "N1", "a b", "n[]", f"n[0-{LIMIT}]", "n[1-9999999]"]
+    "text", ["", "a,,b", "n[2-1]", "n[1", "n]1", "N1", "a b", "n[]", f"n[0-{LIMIT}]", "n[1-999999]"]
 )  # fmt: skip
 def test_not_host_lists(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not|stands for more"):
