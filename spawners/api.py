@@ -31,6 +31,7 @@ from jupyterhub import apihandlers
 from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
+from cluster.errors import PracticumError
 from spawners.munge import Munge, MungeError, Opened
 from spawners.words import clean
 
@@ -236,16 +237,16 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
             yield from list(user.spawners.values())
 
     async def _session(self, spawner: Any, opened: Opened, message: Message) -> str:
-        session = await spawner.hand_over()
-        if session is None:
-            raise web.HTTPError(409, "This session has been handed over already.")
-        payload = json.dumps({"nonce": message.nonce, **session})
         try:
+            session = await spawner.hand_over()
+            if session is None:
+                raise web.HTTPError(409, "This session has been handed over already.")
+            payload = json.dumps({"nonce": message.nonce, **session})
             return await self.munge.close(payload, reader=opened.uid)
-        except MungeError as error:
-            self.log.warning("A session cannot be handed over: %s", error)
-            spawner.report_failure("munge does not work on the hub's machine")
-            raise web.HTTPError(503, "munge does not work on the hub's machine.") from None
+        except PracticumError as error:
+            self.log.warning("Job %d gets no session: %s", message.job, error)
+            spawner.report_failure(f"the hub cannot hand it over: {error}")
+            raise web.HTTPError(503, f"The session cannot be handed over: {error}") from None
 
 
 def install() -> None:

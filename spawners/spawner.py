@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import pwd
 import re
@@ -39,16 +38,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import batchspawner
-from jupyterhub import orm
 from jupyterhub.spawner import SpawnException
 from sqlalchemy import inspect
 from traitlets import List, Unicode, default
 
 from cluster.load import load_public
 from cluster.model import NAME, Cluster, Profile
-from spawners import api, options, script, words
+from spawners import api, handover, options, script, words
 from spawners.commands import CommandError, run
 from spawners.options import Choice, OptionError
+from spawners.waiting import Stage, progress_of, too_late
 from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
 
 SUBMIT_TIMEOUT = 60  # seconds
@@ -57,9 +56,6 @@ CANCEL_TRIES = 3
 STOP_TIMEOUT = 20
 SPARE = 2  # seconds before JupyterHub's own limit, to say why
 ENDED_ALREADY = ("Invalid job id", "already completing or completed")
-# What JupyterHub makes for a server and a session needs; the rest of the hub's world stays.
-SESSION_NAMES = re.compile(r"JUPYTERHUB_[A-Z_]+|(MEM|CPU)_(LIMIT|GUARANTEE)")
-NEVER = {"JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN", "JPY_API_TOKEN"}
 
 
 class SessionError(SpawnException):  # type: ignore[misc]
@@ -90,6 +86,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     # Nothing of the hub's environment goes into a session by itself.
     env_keep = List(Unicode(), [], config=True)
 
+    api_token: str  # JupyterHub's trait
     _choice: Choice | None = None
     _view = View(Kind.UNKNOWN)
     _submitted = 0.0  # on the watcher's clock
@@ -97,7 +94,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     _given = False  # the session has got its secrets
     _failure = ""  # the session's own words
     _awaiting = False  # between sbatch and the report of the port
-    _stage = "asking"
+    _stage = Stage.SUBMITTING
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
@@ -207,7 +204,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     async def start(self) -> tuple[str, int]:
         """Submit, wait for the job and for its server's port. SessionError tells what failed."""
-        self._stage, self._failure, self._port, self._given = "submitting", "", 0, False
+        self._stage, self._failure, self._port, self._given = Stage.SUBMITTING, "", 0, False
         self._news.clear()
         self._awaiting = True
         try:
@@ -215,7 +212,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
                 await self._submit()
                 return await self._session()
         except TimeoutError:
-            raise SessionError(self._too_late(), reason="timeout") from None
+            raise SessionError(too_late(self._view, self.start_timeout), reason="timeout") from None
         finally:
             self._awaiting = False
 
@@ -281,7 +278,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         if done.status == 0 and re.fullmatch(r"[0-9]{1,10}", number):
             self.job_id = number
             self._submitted = self.watcher.now()
-            self._stage = "waiting"
+            self._stage = Stage.SUBMITTED
             self._persist()
 
     async def _session(self) -> tuple[str, int]:
@@ -296,7 +293,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
                 why = words.ending(view.state, view.record)
                 raise SessionError(f"Your session ended before it was ready: {why}.")
             if self._port and view.node:
-                self._stage = "ready"
+                self._stage = Stage.READY
                 return self.address_of(view.node), self._port
             max_age = await self._until_news()
 
@@ -321,24 +318,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         except KeyError:
             return node
 
-    def _too_late(self) -> str:
-        limit = f"{self.start_timeout} s"
-        job = self._view.job
-        if self._view.kind is Kind.WAITING and job is not None:
-            why = words.reason(job.reason)
-            return (
-                f"Your session found no place within {limit}: {why}. "
-                "Try again later, or choose a smaller profile."
-            )
-        if self._view.kind is Kind.RUNNING:
-            return (
-                f"Your session runs on {self._view.node}, but its server did not report within "
-                f"{limit}. Try again; if it stays so, tell the administrator."
-            )
-        if self._view.error:
-            return f"Slurm could not be asked for {limit}: {words.clean(self._view.error, 200)}."
-        return f"Your session did not start within {limit}. Try again later."
-
     # --- what the session says (called by spawners.api) ------------------------------------
 
     def report_port(self, port: int) -> bool:
@@ -358,11 +337,8 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             self._news.set()
 
     def owns_token(self, secret: str, token: Any) -> bool:
-        """Whether the token was made for this server's present session. After a restart the hub
-        knows only the hash, and JupyterHub's note tells a server's token from a person's."""
-        if self.api_token:
-            return hmac.compare_digest(self.api_token.encode(), (secret or "").encode())
-        return bool(token.note) and token.note.startswith("Server at ")
+        """Whether the token was made for this server's present session."""
+        return handover.owns_token(self.api_token, secret or "", token.note or "")
 
     async def hand_over(self) -> dict[str, Any] | None:
         """What a session needs, secrets included, once; None the second time."""
@@ -370,41 +346,15 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             return None
         self._given = True
         if not self.api_token:
-            self._renew_token()
-        self._stage = "starting"
+            self.api_token = handover.renew_token(self)
+        self._stage = Stage.STARTING
         self._persist()
         self._news.set()
         return {
-            "env": self.session_env(),
+            "env": handover.session_env(self.get_env(), set(self.environment)),
             "args": [str(arg) for arg in self.get_args()],
             "extensions": list(self.server_extensions),
         }
-
-    def session_env(self) -> dict[str, str]:
-        """JupyterHub's variables for a server and what the administrator set, no others."""
-        chosen = set(self.environment)
-        return {
-            name: str(value)
-            for name, value in self.get_env().items()
-            if name not in NEVER and (name in chosen or SESSION_NAMES.fullmatch(name))
-        }
-
-    def _renew_token(self) -> None:
-        """A new token for a session that the hub finds again: of the old one it has the hash
-        only. It gets the same scopes, and the old one, never handed out, goes."""
-        database = inspect(self.orm_spawner).session
-        note = f"Server at {self.server.base_url}"
-        old = [token for token in self.user.orm_user.api_tokens if token.note == note]
-        if not old:
-            raise SessionError("The token of this session is lost.")
-        newest = max(old, key=lambda token: token.id)
-        self.api_token = self.user.new_api_token(note=note, scopes=newest.scopes)
-        for token in old:
-            database.delete(token)
-        client = self.orm_spawner.oauth_client
-        if client is not None:
-            client.secret = orm.hash_token(self.api_token)
-        database.commit()
 
     # --- afterwards ------------------------------------------------------------------------
 
@@ -477,22 +427,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     def progress_now(self) -> tuple[int, str]:
         """How far (percent) and in words."""
-        if self._stage in ("asking", "submitting"):
-            return 5, "Asking Slurm for a place"
-        view = self._view
-        if view.kind is Kind.RUNNING and view.node:
-            if self._stage == "starting":
-                return 70, f"Running on {view.node}, starting the server"
-            if self._stage == "ready":
-                return 90, f"The server on {view.node} is there, opening it"
-            return 50, f"Running on {view.node}"
-        if view.kind is Kind.WAITING and view.job is not None:
-            return 20, words.waiting(view.job, view.place, time.time())
-        if view.kind is Kind.PAUSED:
-            return 20, "Slurm has paused the job; it may go on"
-        if view.error:
-            return 15, "Slurm does not answer at the moment; still trying"
-        return 10, f"Slurm has the job ({self.job_id})"
+        return progress_of(self._stage, self._view, time.time())
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Events for JupyterHub's page, each when something changes."""
@@ -502,7 +437,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             if now != said:
                 said = now
                 yield {"progress": now[0], "message": now[1]}
-            if self._stage == "ready":
+            if self._stage is Stage.READY:
                 return
             await asyncio.sleep(0.2)
 

@@ -41,7 +41,10 @@ def munge_socket() -> Iterator[str]:
 
 
 @pytest.fixture
-async def hub(tmp_path: Path, munge_socket: str) -> AsyncIterator[Setting]:
+async def hub(
+    tmp_path: Path, munge_socket: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Setting]:
+    monkeypatch.setattr("spawners.spawner.STARTING", 0.3)
     setting = Setting(tmp_path, munge_socket)
     await setting.start()
     yield setting
@@ -385,10 +388,10 @@ async def test_a_silent_slurm_is_not_the_end(hub: Setting) -> None:
 
 async def test_no_place_in_time_is_told_and_the_job_cancelled(hub: Setting) -> None:
     hub.queue.jobs = [job(17, JobState.PENDING, reason="Resources")]
-    hub.user().spawners[""].start_timeout = 4
+    hub.user().spawners[""].start_timeout = 3
     answer = await hub.spawn()
     spawner = hub.user().spawners[""]
-    spawner.start_timeout = 4
+    spawner.start_timeout = 3
 
     async def cancelled() -> None:
         await hub.until((hub.folder / "cancelled").exists)
@@ -397,7 +400,7 @@ async def test_no_place_in_time_is_told_and_the_job_cancelled(hub: Setting) -> N
     task = asyncio.create_task(cancelled())
     assert answer.code == 202
     said = await failed(spawner)
-    assert "found no place within 4 s: no cores or memory are free" in said
+    assert "found no place within 3 s: no cores or memory are free" in said
     await task
     assert (hub.folder / "scancel.log").read_text() == "17\n"
 
