@@ -41,12 +41,14 @@ def up(
     hub_port: int | None = None,
     subnet: str | None = None,
     roles: Sequence[Role],
+    provision: bool = True,
     reporter: Reporter,
 ) -> LabInfo:
     """Make the lab, or finish or apply again to one that there is.
 
     ``nodes`` counts all of them (3 if not said), ``hub_port`` makes the hub reachable at that
-    port of this machine. Without roles the nodes are booted and left bare. PracticumError and
+    port of this machine. Without roles the nodes are booted and left bare; without ``provision``
+    they only have the packages that the roles name. PracticumError and
     UsageError say what is wrong; what was made until then stays, for the next ``up`` to go on
     with or ``down`` to remove.
     """
@@ -62,7 +64,7 @@ def up(
                 system.remove_tree(lab.folder)
             raise
         _boot(lab, reporter)
-        if roles:
+        if roles and provision:
             _provision(lab, roles, reporter)
         return lab.info
 
