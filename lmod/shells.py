@@ -26,7 +26,13 @@ def modulefiles(cluster: Cluster) -> str:
 def session_environment(cluster: Cluster) -> dict[str, str]:
     """What a process must have in its environment for `module` to work in its shells."""
     root = modulefiles(cluster)
-    return {"BASH_ENV": INIT, "MODULEPATH_ROOT": root, "MODULEPATH": f"{root}/Core"}
+    return {
+        "BASH_ENV": INIT,
+        "MODULEPATH_ROOT": root,
+        "MODULEPATH": f"{root}/Core",
+        # a cell's `!module avail` has a terminal but nobody at its keys: a pager waits forever
+        "LMOD_PAGER": "none",
+    }
 
 
 def profile(cluster: Cluster) -> str:

@@ -19,10 +19,10 @@ STARTER = FILES / "kernel-start"
 def test_server_then_kernels_then_their_kernelspecs() -> None:
     resources = role.environments(context())
     commands = [item.id for item in resources if isinstance(item, Command)]
-    assert commands == ["environment-uv", "environment-server", "environment-kernel-python"]
+    assert commands == ["environment-uv", "environment-server", "environment-kernel-python3"]
     keys = [item.key for item in resources]
-    spec = "file:/nfs/envs/jupyter/kernels/python/kernel.json"
-    assert keys.index(spec) > keys.index("command:environment-kernel-python")
+    spec = "file:/nfs/envs/jupyter/kernels/python3/kernel.json"
+    assert keys.index(spec) > keys.index("command:environment-kernel-python3")
 
 
 def test_spec_files_match_their_commands() -> None:
@@ -38,8 +38,16 @@ def test_spec_files_match_their_commands() -> None:
 def test_default_kernel_is_the_first_and_the_servers_own_python_is_none() -> None:
     config = json.loads(kernelspec.server_config(sample()))
     assert config["KernelSpecManager"]["ensure_native_kernel"] is False
-    assert config["MappingKernelManager"]["default_kernel_name"] == "python"
+    assert config["MappingKernelManager"]["default_kernel_name"] == "python3"
     assert "MappingKernelManager" not in json.loads(kernelspec.server_config(sample(kernels=[])))
+
+
+def test_only_the_first_kernel_has_the_usual_name() -> None:
+    names = ("data", "python", "python3", "other")
+    kernels = [{"name": name, "title": name, "packages": ["numpy"]} for name in names]
+    cluster = sample(kernels=kernels)
+    found = [kernelspec.spec_name(cluster, kernel) for kernel in cluster.kernels]
+    assert found == ["python3", "python-shared", "python3-shared", "other"]
 
 
 def test_modules_stand_before_the_dashes() -> None:
@@ -54,7 +62,7 @@ def environment(tmp_path: Path) -> Path:
     """A version with a python that tells how it was called."""
     folder = tmp_path / "v1/bin"
     folder.mkdir(parents=True)
-    python = folder / "python"
+    python = folder / "python3"
     python.write_text('#!/bin/sh\necho "$VIRTUAL_ENV" "$@"\n')
     python.chmod(0o755)
     (tmp_path / "current").symlink_to("v1")
