@@ -151,7 +151,7 @@ time = "08:00:00"
 groups = ["instructors", "admins"]
 
 [[kernels]]
-name = "python"
+name = "python3"
 title = "Python (class)"
 packages = ["numpy"]
 """

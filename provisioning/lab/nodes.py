@@ -24,6 +24,7 @@ from provisioning.lab.system import (
     arguments,
     filesystem,
     mounts,
+    parent,
     processes_with,
     remove_tree,
     run,
@@ -77,8 +78,8 @@ def machine(lab: str, node: str) -> str:
 
 
 def supervisors(lab: str, node: str = "") -> list[Process]:
-    """The systemd-nspawn process of a node (or those of all its nodes), found by the exact
-    name it was given: no record of ours could be as true."""
+    """systemd-nspawn and its keeper, of a node or of all nodes, found by the exact name they
+    were given: no record of ours could be as true."""
     wanted = f"--machine={machine(lab, node)}"
     found = processes_with(wanted)
     return [one for one in found if not node or wanted.encode() in arguments(one.pid)]
@@ -117,7 +118,8 @@ def prepare(
         ("etc/ssh/ssh_host_ed25519_key.pub", public, 0o644),
         ("root/.ssh/authorized_keys", authorized, 0o600),
     ):
-        write(upper / name, text, mode)
+        if not (upper / name).exists():  # after a restart it is the node's own, and the roles'
+            write(upper / name, text, mode)
     resolver = upper / "etc/resolv.conf"
     resolver.unlink(missing_ok=True)
     write(resolver, servers)
@@ -233,8 +235,10 @@ def stop(lab: str, *, patience: float = 6) -> None:
     PracticumError when a process does not end even then.
     """
     running = supervisors(lab)
+    numbers = {process.pid for process in running}
     for process in running:
-        process.kill(signal.SIGTERM)  # systemd-nspawn passes it on as an orderly shutdown
+        if parent(process.pid) not in numbers:  # once each: systemd-nspawn takes two for haste
+            process.kill(signal.SIGTERM)
     _wait_gone(running, patience)
     for process in running:
         process.kill(signal.SIGKILL)  # the container's PID 1 dies with it, and all in it

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from cluster.errors import PracticumError
 
-STATE = Path("/var/lib/practicum/labs")
-CACHE = Path("/var/cache/practicum")
+# Both may be moved, to a disk with more room or for a test; the first must not be on overlayfs.
+STATE = Path(os.environ.get("PRACTICUM_LABS", "/var/lib/practicum/labs"))
+CACHE = Path(os.environ.get("PRACTICUM_CACHE", "/var/cache/practicum"))
 LOCKS = Path("/run/lock")
 WATCH_SECONDS = 2.0
 
@@ -228,6 +229,12 @@ def find_process(pid: int) -> Process | None:
     """The living process of that number; a zombie is not living."""
     stat = _stat(pid)
     return Process(pid, stat[19]) if stat and stat[0] != "Z" else None
+
+
+def parent(pid: int) -> int:
+    """Number of a process's parent; 0 if it is gone."""
+    stat = _stat(pid)
+    return int(stat[1]) if stat else 0
 
 
 def arguments(pid: int) -> list[bytes]:
