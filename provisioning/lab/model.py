@@ -66,7 +66,7 @@ class LabInfo:
 
 def check_name(name: str) -> str:
     """The name itself, or UsageError."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot name a lab: use up to 12 lower-case letters, digits and dashes, "
             "beginning with a letter and not ending with a dash"
