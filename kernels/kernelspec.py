@@ -7,21 +7,11 @@ import json
 from cluster.model import Cluster, Kernel
 
 START = "/usr/local/lib/practicum/kernel-start"
-# What a notebook from anywhere asks for.
-USUAL = "python3"
 
 
 def folder(cluster: Cluster) -> str:
     """Sessions have it in JUPYTER_PATH; kernels lie below, one folder each."""
     return f"{cluster.storage.envs}/jupyter"
-
-
-def spec_name(cluster: Cluster, kernel: Kernel) -> str:
-    """The kernelspec's folder. The first kernel has the usual name, so notebooks from elsewhere
-    open in it. No other may be called "python": Jupyter's client reads that as "python3"."""
-    if kernel.name == cluster.kernels[0].name:
-        return USUAL
-    return f"{kernel.name}-shared" if kernel.name in (USUAL, "python") else kernel.name
 
 
 def kernel_json(cluster: Cluster, kernel: Kernel) -> str:
@@ -41,7 +31,7 @@ def server_config(cluster: Cluster) -> str:
     offer, and the first kernel of cluster.toml is the default."""
     values: dict[str, object] = {"KernelSpecManager": {"ensure_native_kernel": False}}
     if cluster.kernels:
-        values["MappingKernelManager"] = {"default_kernel_name": USUAL}
+        values["MappingKernelManager"] = {"default_kernel_name": cluster.kernels[0].name}
     return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
 

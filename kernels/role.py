@@ -44,7 +44,7 @@ def kernel(context: Context, kernel: Kernel) -> list[Resource]:
         packages=("ipykernel", *kernel.packages),
         imports=("ipykernel.kernelapp",),
     )
-    folder = f"{kernelspec.folder(cluster)}/kernels/{kernelspec.spec_name(cluster, kernel)}"
+    folder = f"{kernelspec.folder(cluster)}/kernels/{kernel.name}"
     return [
         *environment(spec, {}),
         Directory(path=folder, image=Image.DEFER),

@@ -44,14 +44,16 @@ def render(template: str, values: Mapping[str, str]) -> str:
 
 def python_module(cluster: Cluster, kernel: Kernel, facts: Facts) -> tuple[str, str]:
     """(path under Core, text) of a kernel's module."""
+    # the kernel that notebooks ask for is python3; the module's version says the 3
+    name = "python" if kernel.name == "python3" else kernel.name
     version = facts.python or "3"
     values = {
         "title": kernel.title,
-        "name": kernel.name,
+        "name": name,
         "prefix": f"{cluster.storage.envs}/{kernel.name}/current",
         "packages": ", ".join(kernel.packages),
     }
-    return f"{kernel.name}/{version}.lua", render("python.lua.j2", values)
+    return f"{name}/{version}.lua", render("python.lua.j2", values)
 
 
 def openmpi_module(facts: Facts) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def sample(**changes: Any) -> Cluster:
         "users": [{"name": "ada", "uid": 2100, "groups": ["students"]}],
         "partitions": [{"name": "notebook", "nodes": "ALL", "oversubscribe": 8}],
         "profiles": [{"name": "small", "title": "Small", "partition": "notebook"}],
-        "kernels": [{"name": "python", "title": "Python", "packages": ["numpy"]}],
+        "kernels": [{"name": "python3", "title": "Python", "packages": ["numpy"]}],
     }
     return Cluster.model_validate({**values, **changes})
 

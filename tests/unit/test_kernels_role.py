@@ -42,14 +42,6 @@ def test_default_kernel_is_the_first_and_the_servers_own_python_is_none() -> Non
     assert "MappingKernelManager" not in json.loads(kernelspec.server_config(sample(kernels=[])))
 
 
-def test_only_the_first_kernel_has_the_usual_name() -> None:
-    names = ("data", "python", "python3", "other")
-    kernels = [{"name": name, "title": name, "packages": ["numpy"]} for name in names]
-    cluster = sample(kernels=kernels)
-    found = [kernelspec.spec_name(cluster, kernel) for kernel in cluster.kernels]
-    assert found == ["python3", "python-shared", "python3-shared", "other"]
-
-
 def test_modules_stand_before_the_dashes() -> None:
     kernels = [{"name": "py", "title": "P", "packages": ["numpy"], "modules": ["gcc/12", "mpi"]}]
     cluster = sample(kernels=kernels)
@@ -62,7 +54,7 @@ def environment(tmp_path: Path) -> Path:
     """A version with a python that tells how it was called."""
     folder = tmp_path / "v1/bin"
     folder.mkdir(parents=True)
-    python = folder / "python3"
+    python = folder / "python"
     python.write_text('#!/bin/sh\necho "$VIRTUAL_ENV" "$@"\n')
     python.chmod(0o755)
     (tmp_path / "current").symlink_to("v1")

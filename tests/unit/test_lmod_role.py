@@ -46,7 +46,7 @@ def module(core: Path, script: str) -> str:
 def test_lmod_lists_and_loads_them(core: Path) -> None:
     assert {"python/3.11", "openmpi/4.1.4"} <= set(module(core, "module -t avail").split())
     said = module(core, "module load python openmpi; echo $PATH $MPI_HOME; module -t list")
-    assert said.startswith("/nfs/envs/python/current/bin:")
+    assert said.startswith("/nfs/envs/python3/current/bin:")
     assert "/usr/lib/x86_64-linux-gnu/openmpi" in said
     assert said.split()[-2:] == ["python/3.11", "openmpi/4.1.4"]
 
