@@ -55,7 +55,7 @@ title = "Small"
 partition = "batch"
 
 [[kernels]]
-name = "python"
+name = "python3"
 title = "Python"
 packages = ["numpy"]
 """
@@ -168,7 +168,8 @@ WRONG = [
     ("default = true", "default = true\nmax_cpus_per_node = 1\n\n[[profiles]]\nname = \"two\"\n"
      'title = "Two"\npartition = "batch"\ncpus = 2', "profiles[0].cpus: 2 is more than "
      "max_cpus_per_node (1) of partition batch"),
-    ('name = "python"', 'name = "server"', "kernels[0].name: server is practicum's own"),
+    ('name = "python3"', 'name = "server"', "kernels[0].name: server is practicum's own"),
+    ('name = "python3"', 'name = "python"', "kernels[0].name: Jupyter reads python as python3"),
     ('["numpy"]', '["numpy; import os"]', "kernels[0].packages[0]: must be text that matches"),
     # more tables
     ("[[kernels]]", '[[partitions]]\nname = "batch"\nnodes = "ALL"\n\n[[kernels]]',
