@@ -37,7 +37,7 @@ check: $(BIN)/.dev ## Style, types, layers and unit tests: under a minute
 
 test: test-unit test-lab ## Unit tests, then real clusters and a real browser
 
-test-unit: $(BIN)/.dev
+test-unit: prepare-test $(BIN)/.dev
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q --timeout 120 tests/unit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -122,4 +123,5 @@ class LiveTable(Plain):
 def reporter(*, json: bool = False) -> Plain:
     """The one that suits stdout; with ``json`` stdout is a program's, so stderr."""
     stream = sys.stderr if json else sys.stdout
-    return LiveTable(stream) if stream.isatty() else Plain(stream)
+    table = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return LiveTable(stream) if table else Plain(stream)

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from cluster.load import load
@@ -97,9 +98,8 @@ def test_init_then_check_then_init_again(
     assert [path.stat().st_mode & 0o777 for path in (secrets, key, key.parent)] == [
         0o600, 0o600, 0o700,
     ]  # fmt: skip
-    told = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, check=True)
-    public = key.with_name("ssh_key.pub").read_bytes()
-    assert told.stdout.split()[:2] == public.split()[:2]
+    public = paramiko.Ed25519Key.from_private_key_file(str(key)).get_base64()
+    assert key.with_name("ssh_key.pub").read_text().split()[:2] == ["ssh-ed25519", public]
     assert (tmp_path / ".gitignore").read_text() == "build\nsecrets/\nstate/\n"
     assert run(["check"]) == 0
     assert "no password yet: ada, ines" in capsys.readouterr().out
@@ -225,7 +225,22 @@ def test_progress_is_plain_lines_without_a_terminal() -> None:
     assert stream.getvalue() == "login: connecting\nlogin: 12 packages\ndone\n"
 
 
-def test_progress_is_a_table_on_a_terminal() -> None:
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        kinds = []
+        for term in ("dumb", "xterm"):
+            monkeypatch.setenv("TERM", term)
+            kinds.append(type(report.reporter()))
+    os.close(parent)
+    assert kinds == [report.Plain, report.LiveTable]
+
+
+def test_progress_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as stream, report.LiveTable(stream) as told:
         told.node_state("login", "connecting")
