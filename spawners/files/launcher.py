@@ -38,6 +38,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -336,9 +337,7 @@ def server_arguments(args: list[str], folder: Path, home_works: bool) -> list[st
 
 def make_server(listening: socket.socket, args: list[str], extensions: list[str]) -> Any:
     """JupyterHub's single-user server on our socket, ready to run."""
-    # jsonschema's check of one rare format compiles a grammar at import: a second of a CPU that
-    # nobody needs. None makes the import fail, and jsonschema does without.
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    leave_out_what_sessions_never_use()
     from jupyter_server.serverapp import ServerApp  # noqa: PLC0415
     from jupyterhub.singleuser.extension import JupyterHubSingleUser  # noqa: PLC0415
 
@@ -347,6 +346,29 @@ def make_server(listening: socket.socket, args: list[str], extensions: list[str]
     # With this set, the server does not search its configuration for more extensions.
     JupyterHubSingleUser.serverapp_config = config
     return JupyterHubSingleUser.initialize_server(argv=args)
+
+
+def leave_out_what_sessions_never_use() -> None:
+    """Imports that cost more than the server itself: on a small computer they are the wait.
+
+    jsonschema's check of one rare format compiles a grammar at import, a second of a CPU; None
+    makes that import fail, and jsonschema does without. alembic changes the hub's database from
+    version to version; JupyterHub imports it wherever it is imported itself.
+    """
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    for name in ("alembic", "alembic.command", "alembic.config", "alembic.script"):
+        sys.modules[name] = Unused(name)
+
+
+class Unused(types.ModuleType):
+    """Stands for a module whose names are imported and never used."""
+
+    __path__: list[str] = []  # noqa: RUF012 - of a package, and empty
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
 
 
 def adopt(server_class: Any, listening: socket.socket) -> None:
