@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -25,12 +26,24 @@ from practicum.start import Place, cluster_toml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def practicum(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "practicum", *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
-        **{"stdin": subprocess.DEVNULL, **options},  # type: ignore[call-overload]
-    )  # fmt: skip
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def practicum(*arguments: str, stdin: str = "") -> Done:
+    """The command in this process, without a terminal."""
+    out, errors = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = run(list(arguments))
+    return Done(code, out.getvalue(), errors.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,9 @@ def test_help_is_at_once_and_loads_nothing_heavy() -> None:
 
 
 def test_no_arguments_show_the_help() -> None:
-    done = practicum()
+    done = subprocess.run(
+        [sys.executable, "-m", "practicum"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert done.stdout.startswith("Usage: practicum")
 
@@ -140,7 +155,7 @@ def test_passwords(tmp_path: Path) -> None:
     assert run(["init", "-f", file]) == 0
     done = practicum("user", "passwd", "adda", "-f", file)
     assert (done.returncode, "no user adda (did you mean ada?)" in done.stderr) == (2, True)
-    done = practicum("user", "passwd", "ada", "-f", file, stdin=None, input="hush hush\n")
+    done = practicum("user", "passwd", "ada", "-f", file, stdin="hush hush\n")
     assert done.returncode == 0
     assert "hush" not in done.stdout + done.stderr
     assert load_secrets(secrets_path(Path(file)))["password.ada"].startswith("$6$")
