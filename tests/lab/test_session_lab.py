@@ -1,0 +1,200 @@
+"""Sessions on a real cluster, without a browser: what Slurm holds of them, and how faults are told."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+
+pytestmark = pytest.mark.lab
+
+START = 180  # seconds that a start may take on a busy two-core machine
+
+
+class Student:
+    """A browser's cookies and the hub's own pages and API."""
+
+    def __init__(self, lab: Any, name: str) -> None:
+        self.hub = lab.hub_url.rstrip("/")
+        self.name = name
+        self.web = requests.Session()
+        self.web.trust_env = False  # the lab's addresses are not a proxy's matter
+        self.web.get(f"{self.hub}/hub/login", timeout=30).raise_for_status()
+        secret = next(account.password for account in lab.accounts if account.name == name)
+        self.web.post(
+            f"{self.hub}/hub/login",
+            params=self.xsrf,
+            data={"username": name, "password": secret},
+            timeout=30,
+        ).raise_for_status()
+        self.web.get(f"{self.hub}/hub/home", timeout=30).raise_for_status()
+
+    @property
+    def xsrf(self) -> dict[str, str]:
+        found = [item.value for item in self.web.cookies if item.name == "_xsrf"]
+        return {"_xsrf": found[-1]} if found else {}
+
+    def api(self, method: str, path: str, **more: Any) -> requests.Response:
+        url = f"{self.hub}/hub/api/users/{self.name}{path}"
+        return self.web.request(method, url, params=self.xsrf, timeout=60, **more)
+
+    def start(self, **options: Any) -> requests.Response:
+        return self.api("POST", "/server", json=options)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The progress that the page shows, to its end."""
+        with self.api("GET", "/server/progress", stream=True) as answer:
+            answer.raise_for_status()
+            end = time.monotonic() + START
+            for line in answer.iter_lines():
+                assert time.monotonic() < end, "the start takes too long"
+                if line.startswith(b"data: "):
+                    event = json.loads(line[6:])
+                    yield event
+                    if event.get("ready") or event.get("failed"):
+                        return
+
+    def outcome(self, **options: Any) -> tuple[dict[str, Any], list[str]]:
+        """Start and wait: the last event, and all messages before it."""
+        answer = self.start(**options)
+        assert answer.status_code in (201, 202), answer.text
+        *before, last = list(self.events())
+        return last, [event["message"] for event in before]
+
+    def stop(self) -> None:
+        self.api("DELETE", "/server")
+        end = time.monotonic() + 60
+        while self.api("GET", "").json().get("servers"):
+            assert time.monotonic() < end, "the session does not stop"
+            time.sleep(0.5)
+
+
+@pytest.fixture
+def student(lab: Any) -> Iterator[Callable[[str], Student]]:
+    made: list[Student] = []
+
+    def log_in(name: str) -> Student:
+        made.append(Student(lab, name))
+        return made[-1]
+
+    yield log_in
+    for one in made:
+        one.stop()
+
+
+def text(done: Any) -> str:
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def test_a_session_is_a_job_that_holds_no_secret(student: Any, run_on: Any) -> None:
+    ada = student("ada")
+    last, said = ada.outcome(profile="small")
+    assert last.get("ready"), last
+    assert any("starting the server" in message for message in said), said
+    row = text(
+        run_on("login", ["squeue", "-h", "--name=practicum-hub", "-u", "ada", "-o", "%i %T %B %k"])
+    )
+    number, state, node, comment = row.split()
+    assert (state, comment) == ("RUNNING", "ada/") and node.startswith("node")
+
+    script = text(run_on("login", ["scontrol", "write", "batch_script", number, "-"]))
+    assert "launcher.py" in script and "TOKEN" not in script
+    pids = text(run_on(node, ["pgrep", "-u", "ada", "-f", "launcher.py"])).split()
+    first = text(run_on(node, ["cat", f"/proc/{pids[0]}/environ", f"/proc/{pids[0]}/cmdline"]))
+    assert "SLURM_JOB_ID" in first and "TOKEN" not in first
+    log = text(run_on(node, ["sh", "-c", "cat /tmp/practicum-*/session.log"]))
+    assert not re.search(r"token=?\s*[0-9a-f]{32}", log)
+    others = run_on(node, ["sh", "-c", "ls /tmp/practicum-*/"], user="ben")
+    assert others.returncode != 0  # 0700
+
+    ada.stop()
+    assert text(run_on("login", ["squeue", "-h", "-u", "ada", "-t", "RUNNING"])).strip() == ""
+
+
+def test_a_job_cancelled_by_hand_is_noticed(student: Any, run_on: Any) -> None:
+    ben = student("ben")
+    last, _ = ben.outcome()
+    assert last.get("ready"), last
+    text(run_on("login", ["scancel", "--name=practicum-hub", "-u", "ben"]))
+    end = time.monotonic() + 60
+    while ben.api("GET", "").json().get("server"):
+        assert time.monotonic() < end, "the hub does not notice"
+        time.sleep(1)
+
+
+def test_a_restart_of_the_hub_leaves_a_session_alone(student: Any, run_on: Any) -> None:
+    ben = student("ben")
+    last, _ = ben.outcome()
+    assert last.get("ready"), last
+    before = text(run_on("login", ["squeue", "-h", "-u", "ben", "-o", "%i"]))
+    text(run_on("login", ["systemctl", "restart", "practicum-hub"]))
+    end = time.monotonic() + 60
+    while True:
+        try:
+            if ben.api("GET", "").json().get("server"):
+                break
+        except (requests.RequestException, ValueError):
+            pass  # still coming up
+        assert time.monotonic() < end, "the session is lost"
+        time.sleep(1)
+    assert text(run_on("login", ["squeue", "-h", "-u", "ben", "-o", "%i"])) == before
+    answer = ben.web.get(f"{ben.hub}/user/ben/api/status", timeout=30)
+    assert answer.status_code == 200, answer.text[:200]
+
+
+def test_options_outside_the_profiles_are_refused(student: Any, run_on: Any) -> None:
+    cleo = student("cleo")
+    for options, sentence in (
+        ({"partition": "batch"}, "There is no option 'partition'"),
+        ({"profile": "small\n#SBATCH --uid=0"}, "There is no profile"),
+        ({"profile": "small", "memory": 10**9}, "cannot be had"),
+    ):
+        answer = cleo.start(**options)
+        message = answer.text
+        if answer.status_code in (201, 202):
+            message = list(cleo.events())[-1]["message"]
+        assert sentence in message, message
+    assert text(run_on("login", ["squeue", "-h", "-u", "cleo"])).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends", "sentence"),
+    [
+        (["mv", "/nfs/envs/server/current", "/nfs/envs/server/away"],
+         ["mv", "/nfs/envs/server/away", "/nfs/envs/server/current"],
+         "the server environment /nfs/envs/server/current is missing"),
+        (["mv", "/home/cleo", "/home/cleo.away"], ["mv", "/home/cleo.away", "/home/cleo"],
+         "your home folder /home/cleo cannot be opened"),
+    ],
+)  # fmt: skip
+def test_the_sessions_own_fault_is_told(
+    student: Any, run_on: Any, breaks: list[str], mends: list[str], sentence: str
+) -> None:
+    cleo = student("cleo")
+    text(run_on("login", breaks))
+    try:
+        last, _ = cleo.outcome()
+    finally:
+        text(run_on("login", mends))
+    assert last.get("failed") and sentence in last["message"], last
+
+
+def test_munge_that_is_down_on_a_node_is_told(student: Any, run_on: Any) -> None:
+    """Then nobody believes a word of the session, and its exit code tells. Slurm itself needs
+    munge to start a job there, so it goes away after the start of the job."""
+    cleo = student("cleo")
+    nodes = ["node01", "node02"]
+    for node in nodes:
+        text(run_on(node, ["mv", "/usr/bin/munge", "/usr/bin/munge.away"]))
+    try:
+        last, _ = cleo.outcome()
+    finally:
+        for node in nodes:
+            text(run_on(node, ["mv", "/usr/bin/munge.away", "/usr/bin/munge"]))
+    assert last.get("failed") and "munge does not work on its node" in last["message"], last
