@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,10 @@ class Cohort:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for _ in self._pool.map(Session.close, self.sessions.values()):
-            pass
+        # Threads of their own: after an interruption the others may all be waiting for answers.
+        with ThreadPoolExecutor(max_workers=THREADS) as closers:
+            for session in list(self.sessions.values()):
+                closers.submit(session.close)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def each(self, names: Iterable[str], work: Callable[[str], None]) -> None:
@@ -177,9 +179,11 @@ class Cohort:
         anything else is a fault of ours and goes up."""
         futures: dict[Future[None], str] = {self._pool.submit(work, n): n for n in names}
         waiting = set(futures)
+        pinged = time.monotonic()
         while waiting:
-            done, waiting = wait(waiting, timeout=PING_SECONDS)
-            if not done:
+            done, waiting = wait(waiting, timeout=PING_SECONDS, return_when=FIRST_COMPLETED)
+            if time.monotonic() - pinged >= PING_SECONDS:
+                pinged = time.monotonic()
                 for session in list(self.sessions.values()):
                     session.ping()
             for future in done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -83,7 +83,6 @@ class Result:
     nodes: tuple[NodeResult, ...]
     plan: Plan
     confirmed: bool = True
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> int:

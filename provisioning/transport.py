@@ -333,7 +333,7 @@ def _why_ended(name: str, status: int, said: str) -> TransportError:
         )
     if status == 127 or "No module named" in said or "command not found" in said:
         return NoPythonError(
-            f"{name} has no complete Python 3: install its package python3 ({last})"
+            f"{name} lacks a whole Python 3: apply installs it, a plan cannot ({last})"
         )
     if status == -1:
         return TransportError(

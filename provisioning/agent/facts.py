@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provisioning.agent.host import Host, python_version
-from provisioning.agent.packages import Installed
+from provisioning.agent.packages import installed_on
 
 CPU = "/sys/devices/system/cpu"
 
@@ -16,7 +16,7 @@ CPU = "/sys/devices/system/cpu"
 def gather(host: Host, asked: Sequence[str]) -> dict[str, Any]:
     """The fields of ``provisioning.facts.Facts``."""
     system = os_release(host.text("/etc/os-release"))
-    versions = Installed(host).versions
+    versions = installed_on(host).versions
     cpus = cpu_list(_text(f"{CPU}/online"))
     facts = {
         "hostname": host.text("/etc/hostname").strip() if host.root else os.uname().nodename,

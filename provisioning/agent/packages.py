@@ -17,6 +17,7 @@ MARK = "# practicum: no service starts while packages are installed\n"
 POLICY_TEXT = f"#!/bin/sh\n{MARK}exit 101\n"
 STALE_SECONDS = 24 * 3600
 APT_TIMEOUT = 3600
+LOCK_SECONDS = 300
 APT_ENV = {
     "DEBIAN_FRONTEND": "noninteractive",
     "APT_LISTCHANGES_FRONTEND": "none",
@@ -24,7 +25,7 @@ APT_ENV = {
 }
 OPTIONS = (
     "-o",
-    "DPkg::Lock::Timeout=300",
+    f"DPkg::Lock::Timeout={LOCK_SECONDS}",
     "-o",
     "Dpkg::Options::=--force-confdef",
     "-o",
@@ -77,6 +78,22 @@ class Installed:
         return name in self.versions or name in self.provided
 
 
+_known: dict[str, tuple[tuple[int, int], Installed]] = {}
+
+
+def installed_on(host: Host) -> Installed:
+    """dpkg's table, parsed again only when it was written."""
+    try:
+        info = os.stat(host.at(STATUS, follow=True))
+        stamp = (info.st_mtime_ns, info.st_ino)
+    except FileNotFoundError:
+        stamp = (0, 0)
+    known = _known.get(host.root)
+    if known is None or known[0] != stamp:
+        known = _known[host.root] = (stamp, Installed(host))
+    return known[1]
+
+
 def _field(entry: str, name: str) -> str:
     start = entry.find(f"\n{name}: ")
     if start < 0:
@@ -93,7 +110,7 @@ class PackagesUnit:
         self.members: list[Wire] = []
 
     def examine(self, run: Run) -> Work | None:
-        installed = Installed(run.host)
+        installed = installed_on(run.host)
         missing = [wire for wire in self.members if not installed.has(wire["package"])]
         if not missing and not (installed.broken and self.members):
             return None
@@ -192,7 +209,12 @@ def _stale(host: Host) -> bool:
 def update(run: Run) -> None:
     run.tell("refreshing the package lists")
     argv = ["apt-get", "update", "-q", *OPTIONS, "-o", "APT::Update::Error-Mode=any"]
+    end = time.monotonic() + LOCK_SECONDS
     outcome = run.host.run(argv, timeout=600, env=APT_ENV)
+    # apt waits for dpkg's lock by itself, but not for that of its lists.
+    while outcome.code != 0 and LOCKED.search(outcome.output) and time.monotonic() < end:
+        time.sleep(3)
+        outcome = run.host.run(argv, timeout=600, env=APT_ENV)
     if outcome.code != 0:
         raise AgentError(_sentence(outcome, "apt-get update"))
 

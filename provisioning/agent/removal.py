@@ -10,7 +10,7 @@ from typing import Any
 from provisioning.agent.files import UNIT_FOLDERS, edit, unified
 from provisioning.agent.host import Seen
 from provisioning.agent.mounts import FSTAB, unmount
-from provisioning.agent.packages import Installed
+from provisioning.agent.packages import installed_on
 from provisioning.agent.record import REMOVED, digest, kept
 from provisioning.agent.services import NOT_DISABLED, Units, control, reload_units, unit_name
 from provisioning.agent.work import Change, Run, Work
@@ -20,11 +20,18 @@ ORDER = ("service", "mount", "line", "link", "file", "directory", "package", "us
 Entry = dict[str, Any]
 
 
-def removals(run: Run, declared: Iterable[str], paths: Iterable[str], units: Units) -> list[Work]:
-    """Work for every entry of the manifest that nothing declares. ``paths`` are those that
-    Files and Lines still claim. Entries without work to do are marked to be forgotten."""
+def removals(
+    run: Run,
+    declared: Iterable[str],
+    paths: Iterable[str],
+    units: Units,
+    when: Callable[[Entry], bool],
+) -> list[Work]:
+    """Work for every entry of the manifest that nothing declares, of those that ``when``
+    chooses. ``paths`` are those that Files and Lines still claim."""
     wanted, claimed = set(declared), set(paths)
     gone = [(key, entry) for key, entry in run.manifest.entries.items() if key not in wanted]
+    gone = [item for item in gone if when(item[1])]
     gone.sort(key=lambda item: (_rank(item[0]), _depth(item[1])))
     works = []
     for key, entry in gone:
@@ -206,7 +213,7 @@ def _directory(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
 
 
 def _package(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
-    if entry.get("adopted") or not Installed(run.host).has(entry["package"]):
+    if entry.get("adopted") or not installed_on(run.host).has(entry["package"]):
         return None
     return _listed(key, f"package {entry['package']} (apt-get remove it if nobody needs it)")
 

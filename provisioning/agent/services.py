@@ -16,6 +16,7 @@ NOT_DISABLED = ("enabled", "enabled-runtime", "alias")
 RUNNING = ("active", "reloading", "refreshing")
 START_SECONDS = 120  # above systemd's own 90 s, so that its message comes first
 JOURNAL_LINES = 15
+SETTLE_SECONDS = 1.0
 
 
 class State(NamedTuple):
@@ -183,6 +184,7 @@ class ServiceUnit:
             control(run, verb, self.name, limit)
         self.units.forget()
         if verbs[-1] in ("start", "restart", "reload-or-restart"):
+            run.started[self.name] = time.monotonic()
             self._wait(run)
         run.notes.drop(self.notes())
 
@@ -211,6 +213,22 @@ class ServiceUnit:
         return {"service": wire["service"]}
 
 
+def settled(run: Run, units: Units) -> None:
+    """Look again at what was started: many a daemon only then reads its configuration, and
+    ends, with systemd none the wiser when it was asked to start it."""
+    if not run.started:
+        return
+    time.sleep(max(0.0, max(run.started.values()) + SETTLE_SECONDS - time.monotonic()))
+    names = list(run.started)
+    run.started.clear()
+    units.forget()
+    units.fetch(names)
+    for name in names:
+        state = units.get(name)
+        if not state.running:
+            raise AgentError(f"{name} started and is now {state.active}{journal(run, name)}")
+
+
 def reload_units(run: Run) -> None:
     """daemon-reload, when a unit file changed."""
     if "daemon-reload" in run.notes.notes:
@@ -223,7 +241,7 @@ def noted_unit(note: str, units: Units) -> ServiceUnit:
     """For a notification to a service that nobody declares: restarted if it runs, else left."""
     name = note.partition(":")[2]
     running = units.get(name).running
-    wire = {
+    wire: Wire = {
         "kind": "service",
         "key": f"service:{name}",
         "service": name,

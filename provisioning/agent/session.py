@@ -6,34 +6,15 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
-from provisioning.agent import accounts, commands, files, mounts, packages, services
+from provisioning.agent import commands, packages, services
 from provisioning.agent.host import AgentError, Host
+from provisioning.agent.outline import Outline, Step, Wait
 from provisioning.agent.record import DEFERRED, store
 from provisioning.agent.removal import forgettable, removals
 from provisioning.agent.work import Ahead, Change, Run, Wire, Work
 
 REMOVALS = "removals"
-Unit = Union[
-    files.PathUnit,
-    files.DirectoryUnit,
-    files.LinkUnit,
-    packages.PackagesUnit,
-    accounts.GroupUnit,
-    accounts.UserUnit,
-    services.ServiceUnit,
-    mounts.MountUnit,
-    commands.CommandUnit,
-]
-
-
-class Wait:
-    """Another machine's port, waited for when something after it is about to start."""
-
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-
-
-Step = Union[Unit, Wait]
+APT = "/etc/apt/"
 
 
 class Session:
@@ -43,95 +24,9 @@ class Session:
         self.host = host
         self.key = key
         self.run = Run(host, key)
-        self.units = services.Units(host)
-        self.checks = commands.Checks()
-        self.declared: list[str] = []
-        self.deferred: list[Wire] = []
-        self.stages: list[tuple[str, list[Step]]] = []
-        self.commands: dict[str, commands.CommandUnit] = {}
-        self.services: dict[str, str] = {}  # note -> the stage that answers it
-        paths: dict[str, files.PathUnit] = {}
-        for name, wires in stages:
-            self.stages.append((name, self._stage(name, wires, paths)))
-        self.paths = list(paths)
-
-    # What is declared, as units in order.
-
-    def _stage(self, name: str, wires: Sequence[Wire], paths: dict[str, Any]) -> list[Step]:
-        steps: list[Step] = []
-        early: list[Step] = []  # apt's own settings come before what apt is asked for
-        bundle: packages.PackagesUnit | None = None
-        lines_here: dict[str, files.PathUnit] = {}
-        for wire in wires:
-            self.declared.append(wire["key"])
-            if not self._meant(wire):
-                continue
-            kind = wire["kind"]
-            if kind in ("file", "line"):
-                unit = self._path_unit(wire, paths, lines_here)
-                if unit is not None:
-                    (early if unit.path.startswith("/etc/apt/") else steps).append(unit)
-            elif kind == "package":
-                if bundle is None:
-                    bundle = packages.PackagesUnit()
-                    steps.append(bundle)
-                bundle.members.append(wire)
-            else:
-                steps.append(self._single(name, kind, wire))
-        return early + steps
-
-    def _meant(self, wire: Wire) -> bool:
-        """Whether a resource is for now: in an image some wait for the first boot."""
-        if not self.host.image or wire["image"] == "apply":
-            return True
-        if wire["image"] == "defer" and not wire.get("stdin") and not wire.get("secret"):
-            self.deferred.append(wire)
-        return False
-
-    def _path_unit(
-        self, wire: Wire, paths: dict[str, Any], here: dict[str, Any]
-    ) -> files.PathUnit | None:
-        """The unit if it is new. Lines join the path's File, or the stage's other Lines."""
-        path = wire["path"]
-        known = paths.get(path)
-        if wire["kind"] == "file":
-            unit = here.get(path) or known
-            if unit is not None:  # lines declared before their file
-                unit.file = wire
-                return None
-            unit = paths[path] = files.PathUnit(path)
-            unit.file = wire
-            return unit
-        unit = known if known is not None and known.file else here.get(path)
-        if unit is not None:
-            unit.lines.append(wire)
-            return None
-        unit = here[path] = files.PathUnit(path)
-        unit.lines.append(wire)
-        paths.setdefault(path, unit)
-        return unit
-
-    def _single(self, stage: str, kind: str, wire: Wire) -> Step:
-        if kind == "service":
-            unit = services.ServiceUnit(wire, self.units)
-            self.services.update(dict.fromkeys(unit.notes(), stage))
-            return unit
-        if kind == "command":
-            command = commands.CommandUnit(wire, self.checks)
-            self.commands[command.note] = command
-            self.services[command.note] = stage
-            return command
-        simple: dict[str, Callable[[Wire], Step]] = {
-            "directory": files.DirectoryUnit,
-            "link": files.LinkUnit,
-            "group": accounts.GroupUnit,
-            "user": accounts.UserUnit,
-            "mount": mounts.MountUnit,
-            "wait": Wait,
-        }
-        if kind not in simple:
-            raise AgentError(f"this agent does not know resources of kind {kind!r}")
-        return simple[kind](wire)
+        self.outline = Outline(host, stages)
+        self.units = self.outline.units
+        self.stages = self.outline.stages
 
     # Planning: nothing is changed.
 
@@ -143,8 +38,10 @@ class Session:
         same = 0
         self._prefetch()
         unfinished = "daemon-reload" in self.run.notes.notes
-        for name, steps in self.stages:
+        for index, (name, steps) in enumerate(self.stages):
             before = len(changes)
+            if index == 0:
+                changes += self._plan_removals(early=True)
             if unfinished:
                 text = "let systemd read its changed units, left by an interrupted run"
                 changes.append(Change("agent:daemon-reload", "run", text))
@@ -165,13 +62,13 @@ class Session:
             changes += self._foresee_notes(name)
             for change in changes[before:]:
                 change.stage = name
-        self.checks.stop()
-        changes += self._plan_removals()
+        self.outline.checks.stop()
+        changes += self._plan_last()
         return {
             "changes": [change.to_wire() for change in changes],
             "errors": errors,
             "same": same,
-            "deferred": len(self.deferred),
+            "deferred": len(self.outline.deferred),
         }
 
     def _prefetch(self) -> None:
@@ -184,7 +81,7 @@ class Session:
             and step.wire["check"]
             and not step.wire["on_notify"]
         ]
-        self.checks.start(self.run, wanted)
+        self.outline.checks.start(self.run, wanted)
         self.units.fetch(step.name for step in steps if isinstance(step, services.ServiceUnit))
 
     def _foresee(self, work: Work) -> None:
@@ -197,7 +94,7 @@ class Session:
         """In an image nothing runs, so nothing is restarted."""
         if not self.host.image:
             return list(notes)
-        return [note for note in notes if note in self.commands]
+        return [note for note in notes if note in self.outline.commands]
 
     def _foresee_notes(self, stage: str) -> list[Change]:
         changes = []
@@ -211,36 +108,42 @@ class Session:
 
     def _due(self, stage: str) -> list[Union[services.ServiceUnit, commands.CommandUnit]]:
         """Units for the notifications that nothing in a later stage will answer."""
-        names = [name for name, _ in self.stages]
-        later = set(names[names.index(stage) + 1 :]) if stage in names else set()
+        later = self.outline.later(stage)
         due: list[Union[services.ServiceUnit, commands.CommandUnit]] = []
         seen = set()
         for note in list(self.run.notes.notes):
             verb, _, name = note.partition(":")
-            if self.services.get(note) in later or verb == "daemon-reload":
+            if self.outline.answers.get(note) in later or verb == "daemon-reload":
                 continue
             if verb == "run":
-                if note in self.commands:
-                    due.append(self.commands[note])
+                if note in self.outline.commands:
+                    due.append(self.outline.commands[note])
                 continue
             if name in seen:
                 continue
             seen.add(name)
-            due.append(self._service(note) or services.noted_unit(note, self.units))
+            due.append(self.outline.service(note) or services.noted_unit(note, self.units))
         return due
 
-    def _service(self, note: str) -> services.ServiceUnit | None:
-        for _, steps in self.stages:
-            for step in steps:
-                if isinstance(step, services.ServiceUnit) and note in step.notes():
-                    return step
-        return None
+    def _removals(self, early: bool) -> list[Work]:
+        """What is no longer declared. apt's own settings go first: packages are fetched with
+        what is left of them. Everything else goes last."""
+        stages = bool(self.stages)
 
-    def _plan_removals(self) -> list[Change]:
-        works = removals(self.run, self.declared, self.paths, self.units)
-        changes = [change for work in works for change in work.changes]
+        def when(entry: dict[str, Any]) -> bool:
+            return early == (stages and str(entry.get("path", "")).startswith(APT))
+
+        outline = self.outline
+        return removals(self.run, outline.declared, outline.paths, self.units, when)
+
+    def _plan_removals(self, early: bool) -> list[Change]:
+        works = self._removals(early)
         for work in works:
             self._foresee(work)
+        return [change for work in works for change in work.changes]
+
+    def _plan_last(self) -> list[Change]:
+        changes = self._plan_removals(early=False)
         changes += self._foresee_notes(REMOVALS)
         if packages.leftover(self.host):
             text = f"remove {packages.POLICY}, left by an interrupted run"
@@ -267,7 +170,8 @@ class Session:
         """
         try:
             if stage == REMOVALS:
-                self._remove(changed, cut)
+                self._remove(False, changed, cut)
+                self._answer(REMOVALS, [], changed, cut)
             else:
                 self._steps(stage, dict(self.stages)[stage], changed, cut)
         except OSError as error:
@@ -290,6 +194,8 @@ class Session:
         cut: Callable[[], bool],
     ) -> None:
         waits: list[Wire] = []
+        if stage == self.stages[0][0]:
+            self._remove(True, changed, cut)
         own = [step.name for step in steps if isinstance(step, services.ServiceUnit)]
         if own:
             self.units.fetch(own)
@@ -316,6 +222,7 @@ class Session:
             self._step(unit, waits, changed)
         if not cut():
             services.reload_units(self.run)
+            services.settled(self.run, self.units)
             self._drop_unknown()
 
     def _step(self, unit: Any, waits: list[Wire], changed: Callable[[Change], None]) -> None:
@@ -353,17 +260,18 @@ class Session:
         stale = [
             note
             for note in self.run.notes.notes
-            if note.startswith("run:") and note not in self.commands
+            if note.startswith("run:") and note not in self.outline.commands
         ]
         self.run.notes.drop(stale)
 
-    def _remove(self, changed: Callable[[Change], None], cut: Callable[[], bool]) -> None:
+    def _remove(
+        self, early: bool, changed: Callable[[Change], None], cut: Callable[[], bool]
+    ) -> None:
         run = self.run
         run.planning = True  # one look ahead: folders empty once their files have gone
-        works = removals(run, self.declared, self.paths, self.units)
+        works = self._removals(early)
         run.planning = False
-        for key in forgettable(run, self.declared, works):
-            run.manifest.forget(key)
+        run.ahead = Ahead()
         for work in works:
             if cut():
                 return
@@ -373,13 +281,16 @@ class Session:
             run.notes.add(self._heard(work.notify), work.changes[0].key)
             work.do()
             changed(work.changes[0])
-        run.ahead = Ahead()
-        self._answer(REMOVALS, [], changed, cut)
+        if not early:
+            for key in forgettable(run, self.outline.declared, works):
+                run.manifest.forget(key)
 
     def finish(self) -> None:
         """Last of all: note what the first boot of an image has still to do."""
         if self.host.image:
-            store(self.host, DEFERRED, "resources", {w["key"]: w for w in self.deferred}, True)
+            store(
+                self.host, DEFERRED, "resources", {w["key"]: w for w in self.outline.deferred}, True
+            )
 
 
 def explain(error: OSError) -> str:
