@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -138,7 +140,16 @@ def _show(info: LabInfo, *, json: bool, took: float | None = None) -> None:
         f"  Cluster   {info.cluster_toml}",
         f"  SSH key   {info.ssh_key}",
         "",
-        f"A shell there: practicum lab exec {info.nodes[0].name}{which}",
-        f"Take it down:  practicum lab down{which}",
+        f"A shell there: {_program()} lab exec {info.nodes[0].name}{which}",
+        f"Take it down:  {_program()} lab down{which}",
     ]
     typer.echo("\n".join(rows))
+
+
+def _program() -> str:
+    """This command as it can be typed here: by its path when it was called so."""
+    typed = Path(sys.argv[0])
+    inside = typed.is_relative_to(Path.cwd()) or not typed.is_absolute()
+    if typed.name != "practicum" or not inside:
+        return "practicum"
+    return str(typed.relative_to(Path.cwd()) if typed.is_absolute() else typed)
