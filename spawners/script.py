@@ -7,10 +7,11 @@ Everything that tells sbatch what to do is an ``#SBATCH`` line, since sudo allow
 ``sbatch --parsable``. sbatch reads those lines with rules of its own, so their values are held
 to a plain alphabet instead of being quoted; the command line is the shell's and is quoted.
 
-``--export=NIL``: of the environment only what Slurm sets itself. NONE would run a log-in shell
-to build one, and the user's own start-up files with it, before anything can report a fault.
-Python is started directly; terminals get Lmod through their log-in shell, cells and jobs
-through BASH_ENV (``c.Spawner.environment``).
+``--export=ALL``: all of sbatch's environment, which holds a PATH and a language and nothing of
+the hub's (:mod:`spawners.commands`, sudo). With NIL, NONE or names Slurm runs ``su -`` on the
+node before the job, log-in files of the student included (measured: 22.05.8); a slow or broken
+one would hold up the session before anything could tell. Python is started directly; the
+launcher makes the rest of the environment.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def render(session: Session) -> str:
         "time": session.time,
         "chdir": session.home,
         "output": "/dev/null",
-        "export": "NIL",
+        "export": "ALL",
     }
     arguments = {
         "hub-url": session.hub_url,

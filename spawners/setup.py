@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.model import Cluster
+from lmod.shells import session_environment
 
 SPAWNER = "spawners.spawner.PracticumSpawner"
 
@@ -15,6 +16,7 @@ def configure(config: Any, cluster: Cluster, *, hub_url: str) -> None:
     config.JupyterHub.spawner_class = SPAWNER
     config.PracticumSpawner.session_api_url = f"{hub_url.rstrip('/')}/hub/api"
     config.PracticumSpawner.hub_connect_url = hub_url
+    config.PracticumSpawner.environment = session_environment(cluster)
     # A session that still waits in the queue must not hold up a restart of the hub.
     config.JupyterHub.init_spawners_timeout = 1
     config.PracticumSpawner.start_timeout = cluster.hub.start_timeout

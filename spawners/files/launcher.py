@@ -51,8 +51,13 @@ ENDED = 128 + signal.SIGTERM
 HUB_SECONDS = 120  # a hub that restarts comes back within that
 UNKNOWN_SECONDS = 20  # the job may be faster than the hub's note of its number
 COMMAND_SECONDS = 20
-# Slurm's, and what process managers leave behind; all but SLURM_JOB_ID goes.
-SLURM_NAMES = re.compile(r"^(SLURM|SLURMD|SBATCH|SALLOC|SRUN|PMI|PMIX)_|^SLURM_JOBID$")
+# Slurm's, what process managers leave behind, and sudo's; all but SLURM_JOB_ID goes.
+FOREIGN = re.compile(
+    r"^(SLURM|SLURMD|SBATCH|SALLOC|SRUN|PMI|PMIX|SUDO)_|^(SLURM_JOBID|ENVIRONMENT|MAIL|_)$"
+)
+# pam_env(8) gives every log-in what stands there: a site's proxies and certificates.
+SITE = "/etc/environment"
+SITE_LINE = re.compile(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)=(["']?)(.*?)\2\s*$""", re.MULTILINE)
 BIN = "/usr/local/lib/practicum/bin"
 PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
@@ -298,6 +303,15 @@ def _message(answer: str) -> str:
 # --- the server -------------------------------------------------------------------------------
 
 
+def site_environment(path: str = SITE) -> dict[str, str]:
+    """What the machine's administrator gives everybody; nothing when the file is not there."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {name: value for name, _, value in SITE_LINE.findall(text)}
+
+
 def session_environment(
     account: pwd.struct_passwd,
     job: int,
@@ -307,7 +321,8 @@ def session_environment(
     home_works: bool,
 ) -> dict[str, str]:
     """The environment of the server, its kernels and terminals, from the job's."""
-    env = {name: value for name, value in os.environ.items() if not SLURM_NAMES.search(name)}
+    env = {name: value for name, value in os.environ.items() if not FOREIGN.search(name)}
+    env.update(site_environment())
     env.update(
         HOME=account.pw_dir,
         USER=account.pw_name,

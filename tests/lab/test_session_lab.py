@@ -144,6 +144,8 @@ def test_a_restart_of_the_hub_leaves_a_session_alone(student: Any, run_on: Any) 
         assert time.monotonic() < end, "the session is lost"
         time.sleep(1)
     assert text(run_on("login", ["squeue", "-h", "-u", "ben", "-o", "%i"])) == before
+    page = ben.web.get(f"{ben.hub}/user/ben/lab", timeout=60)  # lets the session know the browser
+    assert page.status_code == 200, page.url
     answer = ben.web.get(f"{ben.hub}/user/ben/api/status", timeout=30)
     assert answer.status_code == 200, answer.text[:200]
 

@@ -101,18 +101,28 @@ def test_a_log_in_shell_finds_the_wrappers_first_in_a_session_only() -> None:
 
 def test_the_environment_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {**LEAKS, "SALLOC_X": "1", "SRUN_DEBUG": "3",
-                                        "SBATCH_X": "1", "CUDA_VISIBLE_DEVICES": "0"})  # fmt: skip
+                                        "SBATCH_X": "1", "SUDO_USER": "practicum-hub",
+                                        "CUDA_VISIBLE_DEVICES": "0"})  # fmt: skip
     account = pwd.getpwnam("root")
     env = launcher.session_environment(
         account, 7, {"JUPYTERHUB_USER": "root"}, Path("/tmp/p"), "/nfs/envs/jupyter", True
     )
-    assert {name for name in env if "SLURM" in name or "PMI" in name or "SBATCH" in name} == {
+    assert {name for name in env if "SLURM" in name or "PMI" in name or "SUDO" in name} == {
         "SLURM_JOB_ID"
     }
     assert env["SLURM_JOB_ID"] == env["PRACTICUM_JOB_ID"] == "7"
     assert env["PATH"].startswith("/usr/local/lib/practicum/bin:/usr/local/bin:")
     assert env["CUDA_VISIBLE_DEVICES"] == "0" and env["JUPYTERHUB_USER"] == "root"
     assert env["HOME"] == account.pw_dir and "IPYTHONDIR" not in env
+
+
+def test_the_sites_environment_is_everybodys(tmp_path: Path) -> None:
+    path = tmp_path / "environment"
+    path.write_text('A="x y"\n# B=1\nexport C=\'z\'\n D=a=b \nnonsense\nE=\n1F=2\nG="open\n')
+    assert launcher.site_environment(str(path)) == {
+        "A": "x y", "C": "z", "D": "a=b", "E": "", "G": '"open'
+    }  # fmt: skip
+    assert launcher.site_environment(str(tmp_path / "none")) == {}
 
 
 def test_a_full_home_moves_what_must_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

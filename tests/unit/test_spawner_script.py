@@ -65,7 +65,7 @@ def test_the_script_says_what_was_chosen_and_nothing_secret() -> None:
         "#SBATCH --time=04:00:00",
         "#SBATCH --chdir=/home/ada",
         "#SBATCH --output=/dev/null",
-        "#SBATCH --export=NIL",
+        "#SBATCH --export=ALL",
         "#SBATCH --no-requeue",
     ]
     assert "--get-user-env" not in text
