@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LAB ?=
 
 .PHONY: help prepare prepare-lab prepare-test venv lab lab-down lab-info check test test-unit \
-	test-lab test-vm requirements commands clean
+	test-lab test-vm browser requirements commands clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,7 @@ test-unit: prepare-test $(BIN)/.dev
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q --timeout 120 tests/unit
 
-test-lab: prepare-test $(BIN)/.browser
+test-lab: prepare-test browser
 	@echo "==> tests on a lab"
 	@$(BIN)/pytest -q -m lab --durations 10 tests/lab
 
@@ -50,12 +50,12 @@ test-vm: prepare-test $(BIN)/.dev
 	@$(BIN)/pytest -q tests/vm
 endif
 
-benchmark-%: prepare-test $(BIN)/.browser
+benchmark-%: prepare-test browser
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py
 
 venv: $(BIN)/.dev ## The Python environment for working on the code
 
-prepare: prepare-test $(BIN)/.browser ## Install everything that lab and tests need
+prepare: prepare-test browser ## Install everything that lab and tests need
 
 prepare-lab:
 	@.ci/prepare lab
@@ -92,6 +92,5 @@ $(BIN)/.dev: requirements/dev.txt $(BIN)/.runtime
 
 # Debian has a chromium; Ubuntu's is a snap, which does not run as root in a container, so there
 # Playwright brings its own.
-$(BIN)/.browser: $(BIN)/.dev
+browser: $(BIN)/.dev
 	@.ci/browser
-	@touch $@
