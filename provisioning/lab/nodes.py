@@ -229,47 +229,48 @@ def _console(container: Container) -> str:
     return f"{tail(text)} (console: {container.log})"
 
 
-def stop(lab: str, *, patience: float = 6) -> None:
-    """Stop all of a lab's nodes: ask politely, then end them. Their control groups go too.
+def stop(lab: str, node: str = "", *, patience: float = 6) -> None:
+    """Stop a lab's nodes (or one): ask politely, then end them; their control groups go too.
 
+    Looks again until there is none: one may have been starting another as it ended.
     PracticumError when a process does not end even then.
     """
-    running = supervisors(lab)
-    numbers = {process.pid for process in running}
-    for process in running:
-        if parent(process.pid) not in numbers:  # once each: systemd-nspawn takes two for haste
-            process.kill(signal.SIGTERM)
-    _wait_gone(running, patience)
-    for process in running:
-        process.kill(signal.SIGKILL)  # the container's PID 1 dies with it, and all in it
-    _wait_gone(running, 10)
-    left = [process for process in running if process.alive()]
-    if left:
-        raise PracticumError(
-            f"process {left[0].pid} of lab {lab} does not end (it hangs in the kernel): "
-            "try again later, or restart this machine"
-        )
-    _remove_leftovers(machine(lab, ""))
-
-
-def _wait_gone(processes: Iterable[Process], patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while any(process.alive() for process in processes) and time.monotonic() < deadline:
+    asked: set[Process] = set()
+    begun = time.monotonic()
+    while running := supervisors(lab, node):
+        waited = time.monotonic() - begun
+        if waited > patience + 10:
+            raise PracticumError(
+                f"process {running[0].pid} of lab {lab} does not end (it hangs in the kernel): "
+                "try again later, or restart this machine"
+            )
+        numbers = {process.pid for process in running}
+        for process in running:
+            if waited > patience:
+                process.kill(signal.SIGKILL)  # a container's PID 1 dies with it, and all in it
+            elif process not in asked and parent(process.pid) not in numbers:
+                process.kill(signal.SIGTERM)  # once each: systemd-nspawn takes two for haste
+            asked.add(process)
         time.sleep(0.1)
+    _remove_leftovers(machine(lab, node), exactly=bool(node))
+    if supervisors(lab, node):
+        stop(lab, node, patience=0)
 
 
-def _remove_leftovers(beginning: str) -> None:
-    """Control groups and systemd-nspawn's own files of machines with that beginning."""
+def _remove_leftovers(name: str, *, exactly: bool) -> None:
+    """Control groups and systemd-nspawn's own files of that machine, or of all whose names
+    begin so. Without its control group, a container that is only starting cannot go on."""
+    pattern = name if exactly else f"{name}*"
     for hierarchy in hierarchies():
-        for group in hierarchy.glob(f"{beginning}*"):
+        for group in hierarchy.glob(pattern):
             _remove_group(group)
     for kind in ("propagate", "unix-export"):
-        for left in (_NSPAWN_RUN / kind).glob(f"{beginning}*"):
+        for left in (_NSPAWN_RUN / kind).glob(pattern):
             remove_tree(left)
 
 
 def _remove_group(group: Path) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 3
     while group.is_dir() and time.monotonic() < deadline:
         inside = [folder for folder in group.rglob("*") if folder.is_dir()]
         for folder in [*sorted(inside, reverse=True), group]:

@@ -118,5 +118,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()
     info = item.config.stash.get(LAB, None)
-    if report.failed and info is not None:
+    if report.failed and info is not None and "lab" in getattr(item, "fixturenames", ()):
         report.sections.extend(journals(info))
