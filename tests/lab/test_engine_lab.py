@@ -1,0 +1,507 @@
+"""The engine against real nodes over real SSH: what goes wrong, and that apply again finishes.
+
+The nodes are a lab of this file's own, booted bare: the shared lab has the whole cluster
+declared on it, and applying anything else there would remove it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import RunOn, run_in
+
+from cluster.errors import PracticumError
+from cluster.load import load
+from cluster.model import Cluster, Node
+from practicum.report import Plain
+from provisioning import engine
+from provisioning import lab as labs
+from provisioning.planning import Plan, Result
+from provisioning.report import Silent
+from provisioning.resources import (
+    Command,
+    Directory,
+    Group,
+    Package,
+    Resource,
+    Service,
+    User,
+    file,
+)
+from provisioning.role import Context, Role
+
+pytestmark = pytest.mark.lab
+
+SECRETS = {"manifest_key": "cd" * 32}
+FIRST, SECOND = "login", "node01"
+
+
+class Nodes:
+    """Two bare nodes, and an engine that declares on them what a test wants."""
+
+    def __init__(self, info: labs.LabInfo) -> None:
+        self.info = info
+        self.base = info.cluster_toml.parent
+        self.cluster: Cluster = load(info.cluster_toml)
+        self.run_on: RunOn = run_in(info)
+
+    def apply(
+        self, *resources: Resource, limit: Sequence[str] = (FIRST,), **stages: list[Resource]
+    ) -> Result:
+        wanted = stages or {"base": list(resources)}
+        return self.with_roles([role(name, here) for name, here in wanted.items()], limit)
+
+    def with_roles(
+        self,
+        roles: Sequence[Role],
+        limit: Sequence[str] = (),
+        cluster: Cluster | None = None,
+        base: Path | None = None,
+    ) -> Result:
+        return engine.apply(
+            cluster or self.cluster,
+            roles,
+            SECRETS,
+            base=base or self.base,
+            limit=limit,
+            confirm=lambda _plan: True,
+            reporter=Silent(),
+        )
+
+    def plan(self, *resources: Resource, limit: Sequence[str] = (FIRST,)) -> Plan:
+        roles = [role("base", list(resources))]
+        return engine.plan(
+            self.cluster, roles, SECRETS, base=self.base, limit=limit, reporter=Silent()
+        )
+
+    def out(self, *argv: str, node: str = FIRST) -> str:
+        done = self.run_on(node, argv)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def there(self, path: str, node: str = FIRST) -> bool:
+        return self.run_on(node, ["test", "-e", path]).returncode == 0
+
+
+def role(
+    stage: str, resources: list[Resource], where: Callable[[Cluster, Node], bool] | None = None
+) -> Role:
+    return Role(f"test-{stage}", stage, where or (lambda _c, _n: True), lambda _context: resources)
+
+
+@pytest.fixture(scope="module")
+def lab_nodes() -> Iterator[Nodes]:
+    """Two bare nodes: the developer's (PRACTICUM_BARE_LAB=NAME), else a lab of our own."""
+    if named := os.environ.get("PRACTICUM_BARE_LAB"):
+        yield Nodes(labs.info(named))
+        return
+    name = f"eng-{secrets.token_hex(3)}"
+    try:
+        yield Nodes(labs.up(name, nodes=2, roles=(), reporter=Plain()))
+    finally:
+        labs.down(name, reporter=Plain())
+
+
+@pytest.fixture
+def nodes(lab_nodes: Nodes) -> Iterator[Nodes]:
+    """Nothing is declared before a test, and what it declared goes after it."""
+    yield lab_nodes
+    result = lab_nodes.apply(limit=())
+    assert result.ok, result.errors
+
+
+def test_apply_then_nothing_to_do(nodes: Nodes) -> None:
+    resources: list[Resource] = [
+        Directory(path="/etc/practicum"),
+        file("/etc/practicum/one", "1\n"),
+        Package(package="munge"),
+        file("/etc/munge/munge.key", b"k" * 64, owner="munge", group="munge", mode=0o400,
+             secret=True, notify=("restart:munge",)),
+        Service(service="munge"),
+    ]  # fmt: skip
+    plan = nodes.plan(*resources, limit=())
+    assert plan.pending == 10
+    assert not nodes.there("/etc/practicum")
+    result = nodes.apply(*resources, limit=())
+    assert result.ok, result.errors
+    planned = [(name, change.key) for name, change in plan.changes()]
+    made = [(part.node, change.key) for part in result.nodes for change in part.changes]
+    assert made == planned
+    assert nodes.out("systemctl", "is-active", "munge") == "active"
+    assert not nodes.there("/usr/sbin/policy-rc.d")
+    assert nodes.apply(*resources, limit=()).changed == 0
+    # A changed key restarts it, once.
+    before = nodes.out("systemctl", "show", "-P", "MainPID", "munge")
+    resources[3] = file("/etc/munge/munge.key", b"n" * 64, owner="munge", group="munge",
+                        mode=0o400, secret=True, notify=("restart:munge",))  # fmt: skip
+    result = nodes.apply(*resources)
+    assert [change.key for change in result.nodes[0].changes] == [
+        "file:/etc/munge/munge.key",
+        "service:munge",
+    ]
+    assert nodes.out("systemctl", "show", "-P", "MainPID", "munge") != before
+    assert nodes.apply(*resources).changed == 0
+    # The package stays when it is no longer declared, its service does not.
+    result = nodes.apply()
+    listed = [change.key for change in result.plan.nodes[0].changes if change.action == "list"]
+    assert listed == ["package:munge"]
+    assert nodes.run_on(FIRST, ["systemctl", "is-active", "munge"]).stdout.strip() == "inactive"
+
+
+UNIT = """[Service]
+ExecStart=/usr/bin/python3 -m http.server {port} --bind 127.0.0.1
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def web(port: int, listens: int = 0) -> list[Resource]:
+    """A small service of our own; a change of its port is a restart."""
+    return [
+        file("/etc/systemd/system/web.service", UNIT.format(port=port), notify=("restart:web",)),
+        Service(service="web", wait_port=listens or port, timeout=5),
+    ]
+
+
+def test_a_service_of_our_own_comes_and_goes(nodes: Nodes) -> None:
+    assert nodes.apply(*web(8111)).ok
+    result = nodes.apply(*web(8112))  # waits for the new port, so systemd has read the new unit
+    assert result.ok, result.errors
+    assert nodes.apply(*web(8112)).changed == 0
+    result = nodes.apply()
+    assert [change.action for change in result.nodes[0].changes] == ["remove", "remove"]
+    assert not nodes.there("/etc/systemd/system/web.service")
+    assert nodes.run_on(FIRST, ["systemctl", "cat", "web"]).returncode != 0
+
+
+def test_a_service_that_fails_shows_its_journal(nodes: Nodes) -> None:
+    bad = UNIT.format(port=8113).replace("--bind", "--no-such-option")
+    result = nodes.apply(
+        file("/etc/systemd/system/web.service", bad), Service(service="web", timeout=5)
+    )
+    assert "no-such-option" in result.errors[FIRST]
+    result = nodes.apply(*web(8113, listens=8114))
+    assert "web.service does not listen on port 8114 after 5 s" in result.errors[FIRST]
+    assert nodes.apply(*web(8113)).ok
+
+
+def test_a_later_stage_waits_for_all_nodes(nodes: Nodes) -> None:
+    def slow(_cluster: Cluster, node: Node) -> bool:
+        return node.name == SECOND
+
+    stamp = ("sh", "-c", "date +%s%N > /run/$0")
+    roles = [
+        role("base", [Command(id="s", check=("false",), run=("sleep", "2"))], slow),
+        role("identity", [Command(id="first", check=("false",), run=(*stamp, "first"))], slow),
+        role("storage", [Command(id="second", check=("false",), run=(*stamp, "second"))]),
+    ]
+    assert nodes.with_roles(roles).ok
+    done = int(nodes.out("cat", "/run/first", node=SECOND))
+    assert int(nodes.out("cat", "/run/second")) > done
+    assert int(nodes.out("cat", "/run/second", node=SECOND)) > done
+
+
+def test_a_failing_node_stops_and_the_others_go_on(nodes: Nodes) -> None:
+    def first(_cluster: Cluster, node: Node) -> bool:
+        return node.name == FIRST
+
+    roles = [
+        role("base", [file("/run/nowhere/x", "1")], first),
+        role("hub", [file("/etc/last", "1")]),
+    ]
+    result = nodes.with_roles(roles)
+    assert list(result.errors) == [FIRST]
+    assert "/run/nowhere is not there" in result.errors[FIRST]
+    assert nodes.there("/etc/last", node=SECOND)
+    assert not nodes.there("/etc/last")
+
+
+def test_a_role_that_cannot_declare_is_a_sentence(nodes: Nodes) -> None:
+    def build(context: Context) -> list[Resource]:
+        if context.node.name == FIRST:
+            raise ValueError("this node cannot be a teapot")
+        return [file("/etc/tea", "1")]
+
+    result = nodes.with_roles([Role("tea", "base", lambda _c, _n: True, build)])
+    assert result.errors == {FIRST: f"{FIRST}: this node cannot be a teapot"}
+    assert nodes.there("/etc/tea", node=SECOND)
+
+
+def test_two_applies_at_once(nodes: Nodes) -> None:
+    slow = Command(id="slow", check=("test", "-e", "/run/slow"),
+                   run=("sh", "-c", "touch /run/slow.begun; sleep 4; touch /run/slow"))  # fmt: skip
+    results: list[Result] = []
+    other = threading.Thread(target=lambda: results.append(nodes.apply(slow)))
+    other.start()
+    until(lambda: nodes.there("/run/slow.begun"))
+    result = nodes.apply(slow, file("/etc/second", "1"))
+    other.join(60)
+    assert "another apply is at work on this node" in result.errors[FIRST]
+    assert f"@{os.uname().nodename}" in result.errors[FIRST]
+    assert results[0].ok
+    assert nodes.apply(slow, file("/etc/second", "1")).changed == 1
+
+
+def until(what: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.2)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from cluster.load import load
+from provisioning import engine
+from provisioning.report import Silent
+from provisioning.resources import Command, file
+from provisioning.role import Role
+path = Path(sys.argv[1])
+slow = Command(id="slow", check=("test", "-e", "/run/cut"),
+               run=("sh", "-c", "touch /run/cut.begun; sleep 3; touch /run/cut"))
+parts = [file("/etc/before", "1"), slow, file("/etc/after", "1")]
+roles = [Role("cut", "base", lambda c, n: True, lambda c: parts)]
+engine.apply(load(path), roles, {"manifest_key": "cd" * 32}, base=path.parent,
+             limit=["login"], confirm=lambda plan: True, reporter=Silent())
+"""
+
+
+def test_a_client_killed_half_way(nodes: Nodes) -> None:
+    """What was begun on the node is finished, nothing further is begun, apply again finishes."""
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, str(nodes.info.cluster_toml)])
+    until(lambda: nodes.there("/run/cut.begun"))
+    client.send_signal(signal.SIGKILL)
+    client.wait(10)
+    until(lambda: nodes.there("/run/cut"))
+    until(lambda: nodes.out("cat", "/run/practicum.lock") == "" or lock_is_free(nodes))
+    assert not nodes.there("/etc/after")
+    slow = Command(id="slow", check=("test", "-e", "/run/cut"), run=("false",))
+    result = nodes.apply(file("/etc/before", "1"), slow, file("/etc/after", "1"))
+    assert result.ok, result.errors
+    assert [change.key for change in result.nodes[0].changes] == ["file:/etc/after"]
+
+
+def lock_is_free(nodes: Nodes) -> bool:
+    done = nodes.run_on(FIRST, ["flock", "--nonblock", "/run/practicum.lock", "true"])
+    return done.returncode == 0
+
+
+def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
+    assert nodes.apply(*web(8115)).ok
+    pid = nodes.out("systemctl", "show", "-P", "MainPID", "web")
+    slow = Command(id="slow", check=("test", "-e", "/run/kill"),
+                   run=("sh", "-c", "touch /run/kill.begun; sleep 3; touch /run/kill"))  # fmt: skip
+    unit, service = web(8116)
+    results: list[Result] = []
+    other = threading.Thread(target=lambda: results.append(nodes.apply(unit, slow, service)))
+    other.start()
+    until(lambda: nodes.there("/run/kill.begun"))
+    agent = json.loads(nodes.out("cat", "/run/practicum.lock"))["pid"]
+    nodes.out("kill", "-KILL", str(agent))
+    other.join(60)
+    assert "login" in results[0].errors
+    assert nodes.out("systemctl", "show", "-P", "MainPID", "web") == pid
+    until(lambda: nodes.there("/run/kill"))
+    result = nodes.apply(unit, slow, service)
+    assert result.ok, result.errors
+    assert [change.key for change in result.nodes[0].changes] == ["service:web"]
+    assert nodes.out("systemctl", "show", "-P", "MainPID", "web") != pid
+
+
+def test_a_full_disk(nodes: Nodes) -> None:
+    nodes.out("mkdir", "-p", "/srv/small")
+    nodes.out("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/small")
+    try:
+        parts = [file("/srv/small/a", "1"), file("/srv/small/big", b"x" * 3_000_000)]
+        result = nodes.apply(*parts)
+        assert "no space is left on the node's disk" in result.errors[FIRST]
+        assert nodes.out("ls", "-A", "/srv/small") == "a"
+        nodes.out("mount", "-o", "remount,size=10m", "/srv/small")
+        result = nodes.apply(*parts)
+        assert result.ok, result.errors
+        assert [change.key for change in result.nodes[0].changes] == ["file:/srv/small/big"]
+    finally:
+        nodes.out("umount", "/srv/small")
+
+
+def test_no_room_for_the_manifest(nodes: Nodes) -> None:
+    """The state folder itself is on the full disk: nothing is made that could not be noted."""
+    nodes.out("mkdir", "-p", "/var/lib/practicum")
+    nodes.out("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", "/var/lib/practicum")
+    try:
+        nodes.run_on(FIRST, ["sh", "-c", "head -c 4096 /dev/zero > /var/lib/practicum/filler"])
+        result = nodes.apply(file("/etc/noted", "1"))
+        assert "no space is left" in result.errors[FIRST]
+        assert not nodes.there("/etc/noted")
+    finally:
+        nodes.out("umount", "/var/lib/practicum")
+    assert nodes.apply(file("/etc/noted", "1")).changed == 1
+
+
+def test_packages_that_nobody_knows(nodes: Nodes) -> None:
+    result = nodes.apply(Package(package="practicum-no-such-package"))
+    assert "apt knows no package practicum-no-such-package here" in result.errors[FIRST]
+
+
+def test_package_sources_out_of_reach(nodes: Nodes) -> None:
+    """apt's own settings are written before it is asked, wherever they are declared."""
+    dead = (
+        'Acquire::http::Proxy "http://127.0.0.1:9";\nAcquire::https::Proxy "http://127.0.0.1:9";\n'
+    )
+    result = nodes.apply(Package(package="sl"), file("/etc/apt/apt.conf.d/zz-dead", dead))
+    assert "the package sources cannot be reached from this node" in result.errors[FIRST]
+    assert not nodes.there("/usr/sbin/policy-rc.d")
+    result = nodes.apply(Package(package="sl"))
+    assert result.ok, result.errors
+    assert nodes.there("/usr/games/sl")
+
+
+def test_accounts(nodes: Nodes) -> None:
+    def ada(**more: object) -> list[Resource]:
+        options: dict[str, object] = {"uid": 3001, "password_hash": HASH, **more}
+        user = User(user="ada", group="pupils", home="/home/ada-e", create_home=True,
+                    shell="/bin/bash", **options)  # type: ignore[arg-type]  # fmt: skip
+        return [Group(group="pupils", gid=3000), Group(group="crew", gid=3002), user]
+
+    assert nodes.apply(*ada(groups=("crew",))).ok
+    assert nodes.out("id", "-nG", "ada") == "pupils crew"
+    assert nodes.out("stat", "-c", "%a %U %G", "/home/ada-e") == "700 ada pupils"
+    assert nodes.out("stat", "-c", "%U", "/home/ada-e/.bashrc") == "ada"
+    assert HASH in nodes.out("getent", "shadow", "ada")
+    # Groups given by hand and a password of her own stay; a declared group that goes, goes.
+    nodes.out("usermod", "-aG", "users", "ada")
+    nodes.out("usermod", "-p", OTHER, "ada")
+    assert nodes.apply(*ada(groups=("crew",))).changed == 0
+    assert nodes.apply(*ada()).changed == 1
+    assert nodes.out("id", "-nG", "ada") == "pupils users"
+    assert OTHER in nodes.out("getent", "shadow", "ada")
+    # A new declared password counts, "*" locks.
+    assert nodes.apply(*ada(password_hash=HASH + "x")).changed == 1
+    assert HASH + "x" in nodes.out("getent", "shadow", "ada")
+    assert nodes.apply(*ada(password_hash="*")).changed == 1
+    assert nodes.out("getent", "shadow", "ada").startswith("ada:*:")
+    result = nodes.apply(*ada(uid=3005))
+    assert "user ada has uid 3001 here and should have 3005" in result.errors[FIRST]
+    # Nobody is removed, only named.
+    result = nodes.apply()
+    listed = {change.key for _, change in result.plan.changes() if change.action == "list"}
+    assert {"user:ada", "group:pupils"} <= listed
+    nodes.out("userdel", "-r", "ada")
+    nodes.out("sh", "-c", "groupdel crew; groupdel pupils")
+
+
+HASH = "$6$abcdefgh$" + "A" * 86
+OTHER = "$6$abcdefgh$" + "B" * 86
+
+
+@pytest.fixture
+def elsewhere(nodes: Nodes, tmp_path: Path) -> Path:
+    """A copy of the lab's folder, whose keys a test may spoil."""
+    folder = tmp_path / "copy"
+    for name in (nodes.cluster.ssh.key, nodes.cluster.ssh.known_hosts):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(nodes.base / name, target)
+    return folder
+
+
+def test_unknown_and_changed_host_keys(nodes: Nodes, elsewhere: Path) -> None:
+    known = elsewhere / nodes.cluster.ssh.known_hosts
+    lines = known.read_text().splitlines()
+    address = nodes.cluster.node(FIRST).address
+    (own,) = (line for line in lines if address in line.split()[0])
+    (other,) = (line for line in lines if address not in line.split()[0])
+    known.write_text(f"{other}\n")
+    result = nodes.with_roles([role("base", [])], base=elsewhere)
+    assert list(result.errors) == [FIRST]
+    assert "compare its host key SHA256:" in result.errors[FIRST]
+    swapped = own.split()[:2] + other.split()[2:]
+    known.write_text(f"{' '.join(swapped)}\n{other}\n")
+    result = nodes.with_roles([role("base", [])], base=elsewhere)
+    assert list(result.errors) == [FIRST]
+    assert "shows another host key" in result.errors[FIRST]
+
+
+def test_a_refused_and_a_missing_key(nodes: Nodes, elsewhere: Path) -> None:
+    key = elsewhere / nodes.cluster.ssh.key
+    key.unlink()
+    result = nodes.with_roles([role("base", [])], base=elsewhere)
+    assert "is missing" in result.errors[FIRST]
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    result = nodes.with_roles([role("base", [])], base=elsewhere)
+    assert "refuses the key" in result.errors[FIRST]
+    assert "for user root" in result.errors[FIRST]
+
+
+def test_a_node_that_does_not_answer(nodes: Nodes) -> None:
+    """The other node is provisioned all the same."""
+    data = nodes.cluster.model_dump(mode="json")
+    data["ssh"]["connect_timeout"] = 2
+    data["nodes"][0] |= {"address": str(nodes.cluster.network.network.broadcast_address - 1)}
+    moved = Cluster.model_validate(data)
+    started = time.monotonic()
+    result = nodes.with_roles([role("base", [file("/etc/alive", "1")])], cluster=moved)
+    assert time.monotonic() - started < 15
+    assert "does not answer" in result.errors[moved.machines[0].name]
+    assert nodes.there("/etc/alive", node=SECOND)
+
+
+def test_by_sudo(nodes: Nodes) -> None:
+    """An ordinary account, first without the right to become root."""
+    nodes.out("useradd", "-m", "-s", "/bin/bash", "ops")
+    try:
+        nodes.out("cp", "-r", "/root/.ssh", "/home/ops/.ssh")
+        nodes.out("chown", "-R", "ops:", "/home/ops/.ssh")
+        nodes.out("usermod", "-p", "*", "ops")
+        data = nodes.cluster.model_dump(mode="json")
+        data["ssh"]["user"] = "ops"
+        as_ops = Cluster.model_validate(data)
+        parts = [role("base", [file("/etc/by-sudo", "1")])]
+        result = nodes.with_roles(parts, [FIRST], as_ops)
+        assert "sudo refuses on login" in result.errors[FIRST]
+        rule = "ops ALL=(root) NOPASSWD: ALL"
+        nodes.out("sh", "-c", f"echo '{rule}' > /etc/sudoers.d/ops; chmod 440 /etc/sudoers.d/ops")
+        result = nodes.with_roles(parts, [FIRST], as_ops)
+        assert result.changed == 1, result.errors
+    finally:
+        nodes.run_on(FIRST, ["rm", "-f", "/etc/sudoers.d/ops"])
+        nodes.run_on(FIRST, ["userdel", "-r", "ops"])
+
+
+def test_an_image_with_python3_minimal_only(nodes: Nodes) -> None:
+    nodes.out("sh", "-c", "apt-get -y -q remove python3 'libpython3.*-stdlib' >&2")
+    assert nodes.run_on(FIRST, ["python3", "-Ic", "import json"]).returncode != 0
+    plan = nodes.plan(file("/etc/py", "1"))
+    assert "lacks a whole Python 3" in plan.errors[FIRST]
+    result = nodes.apply(file("/etc/py", "1"))
+    assert result.changed == 1, result.errors
+
+
+def test_unknown_nodes_are_named(nodes: Nodes) -> None:
+    with pytest.raises(PracticumError, match=r"no node node77; it has login, node01"):
+        nodes.apply(limit=["node77"])
+
+
+def test_by_the_minute(nodes: Nodes) -> None:
+    """Forty resources that are as declared: one handshake and two round trips a node."""
+    parts: list[Resource] = [file(f"/etc/practicum-{i}", f"{i}\n" * 50) for i in range(40)]
+    assert nodes.apply(*parts, limit=()).ok
+    took = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert nodes.apply(*parts, limit=()).changed == 0
+        took.append(time.monotonic() - started)
+    assert min(took) < 3, textwrap.dedent(f"a run without changes took {took} s")
