@@ -36,7 +36,9 @@ class Student:
 
     @property
     def xsrf(self) -> dict[str, str]:
-        found = [item.value for item in self.web.cookies if item.name == "_xsrf"]
+        found = [
+            item.value for item in self.web.cookies if item.name == "_xsrf" and "/hub" in item.path
+        ]
         return {"_xsrf": found[-1]} if found else {}
 
     def api(self, method: str, path: str, **more: Any) -> requests.Response:
