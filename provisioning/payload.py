@@ -59,6 +59,6 @@ def _blob(settings: str) -> bytes:
 
 
 def build(settings: Mapping[str, Any]) -> tuple[str, bytes]:
-    """The program for ``python3 -Ic`` and the blob that it reads first."""
+    """The program for ``python3 -ISc`` and the blob that it reads first."""
     blob = _blob(json.dumps(dict(settings), sort_keys=True))
     return _BOOT.format(size=len(blob)), blob

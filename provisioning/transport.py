@@ -108,7 +108,7 @@ class SSHTarget:
         transport = self.connect()
         try:
             program, blob = payload.build({})
-            command = f"{PYTHON} -Ic {shlex.quote(program)}"
+            command = f"{PYTHON} -ISc {shlex.quote(program)}"
             return SSHChannel(self, transport, self.rooted(command), blob)
         except BaseException:
             transport.close()
@@ -353,7 +353,7 @@ class LocalTarget:
 
     def open(self) -> Channel:
         program, blob = payload.build({"root": self.root, "image": self.image})
-        return ProcessChannel(self.name, [sys.executable, "-Ic", program], blob)
+        return ProcessChannel(self.name, [sys.executable, "-ISc", program], blob)
 
 
 def image_target(root: Path) -> LocalTarget:

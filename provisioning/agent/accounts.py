@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -198,6 +197,8 @@ class UserUnit:
 
 def make_home(run: Run, wire: Wire) -> None:
     """A home with /etc/skel's files, mode 0700. It appears whole: made beside, then renamed."""
+    import shutil  # noqa: PLC0415  slow to import, and homes are made once
+
     host = run.host
     uid, gid = wire["uid"], run.gid(wire["group"])
     host.makedirs(os.path.dirname(wire["home"]))

@@ -47,6 +47,8 @@ def edit(text: str, line: str, match: str = "", present: bool = True) -> str:
     elif not hits:
         lines.append(line)
         ended = True
+    if lines and not lines[-1]:
+        ended = True  # an empty last line is only there if it is ended
     return "\n".join(lines) + ("\n" if ended and lines else "")
 
 

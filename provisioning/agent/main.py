@@ -16,7 +16,6 @@ import json
 import os
 import select
 import signal
-import traceback
 from typing import Any
 
 from provisioning.agent.facts import gather
@@ -95,6 +94,8 @@ class Agent:
             except OSError as error:
                 self.wire.send("error", text=explain(error))
             except Exception as error:  # noqa: BLE001  the other side must hear of it
+                import traceback  # noqa: PLC0415  only for our own faults
+
                 where = traceback.format_exc(limit=-3)
                 self.wire.send("error", text=f"the agent failed: {error!r}", trace=where)
 

@@ -3,8 +3,6 @@ notifications that are still to be carried out, and copies of what it replaced."
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -153,6 +151,9 @@ def kept(host: Host, path: str) -> str | None:
 
 def digest(key: str, content: bytes) -> str:
     """A keyed hash: it tells that a secret changed, and nothing about it."""
+    import hashlib  # noqa: PLC0415  slow to import, and a run without changes needs neither
+    import hmac  # noqa: PLC0415
+
     return hmac.new(
         bytes.fromhex(key) if key else b"practicum", content, hashlib.sha256
     ).hexdigest()
