@@ -157,7 +157,7 @@ def test_the_blob_needs_nothing_but_the_standard_library(tmp_path: Path) -> None
     """In isolated mode, from an empty folder, without practicum on any path."""
     program, blob = payload.build({"root": str(tmp_path), "image": False})
     done = subprocess.run(
-        [sys.executable, "-S", "-Ic", program],
+        [sys.executable, "-ISc", program],
         input=blob + b'{"op": "hello", "packages": []}\n{"op": "bye"}\n',
         capture_output=True,
         cwd=tmp_path,
