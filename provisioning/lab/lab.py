@@ -232,6 +232,7 @@ def _boot(lab: State, reporter: Reporter) -> None:
         for node in lab.nodes
     ]
     addresses = {node.name: node.address for node in lab.nodes}
+    nodes.stop_mute(containers, reporter.node_state)
     for container in containers:
         if not nodes.supervisors(lab.name, container.node.name):
             nodes.prepare(

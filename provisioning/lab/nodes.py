@@ -33,6 +33,7 @@ from provisioning.lab.system import (
 )
 
 BOOT_TIMEOUT = 90  # seconds until sshd answers
+MUTE_TIMEOUT = 30  # seconds that a node which runs already is given
 # Downloads of uv, pip and npm, run by root on the nodes, are kept between labs.
 CACHES = (
     ("uv", "/var/cache/practicum/uv"),
@@ -214,6 +215,21 @@ def wait_for_ssh(containers: Iterable[Container], say: Callable[[str, str], None
                 )
             time.sleep(0.1)
         say(container.node.name, "booted")
+
+
+def stop_mute(containers: Iterable[Container], say: Callable[[str, str], None]) -> None:
+    """Stop those that run but whose sshd does not answer, for :func:`start` to do better:
+    an ``up`` that was killed may have left a node half-started."""
+    running = [one for one in containers if supervisors(one.lab, one.node.name)]
+    deadline = time.monotonic() + MUTE_TIMEOUT
+    for container in running:
+        while not (answers := _ssh_answers(container.node.address)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        if not answers:
+            say(container.node.name, "does not answer: starting it again")
+            stop(container.lab, container.node.name)
 
 
 def _ssh_answers(address: str) -> bool:

@@ -85,7 +85,7 @@ def test_two_labs_side_by_side(made_labs) -> None:
     labs.down(other, reporter=Plain())  # once more: nothing to do, and no error
 
 
-@pytest.mark.parametrize("moment", [0.4, 0.55, 0.6,0.65, 0.7,0.75,0.8,0.85, 0.9, 0.95,1.0,1.05,1.1,1.2,1.3,1.4])
+@pytest.mark.parametrize("moment", [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2])
 def test_killed_up_leaves_nothing_after_down_and_the_next_up_finishes(made_labs, moment) -> None:
     name = made_labs()
     for command in ("down", "up"):
@@ -140,6 +140,9 @@ def test_a_node_that_dies_or_reboots_comes_back(made_labs) -> None:
         time.sleep(0.5)
     for process in nodes.supervisors(name, "node01"):
         process.kill(signal.SIGKILL)
+    finished(up(name))
+    assert run_on("node01", ["ls", "/root/kept"]).returncode == 0
+    run_on("node01", ["systemctl", "stop", "ssh"])  # ends this connection too
     finished(up(name))
     assert run_on("node01", ["ls", "/root/kept"]).returncode == 0
 
