@@ -169,6 +169,15 @@ def remove(lab: str, *, last: bool) -> None:
         FORWARD_MARK.unlink()
 
 
+def remove_links(name: str, *, exactly: bool) -> None:
+    """Remove links of that long name (systemd-nspawn keeps it as an alternative one where it
+    had to cut it), or whose name begins so. The kernel does it too, but some time later."""
+    for link in json.loads(run(["ip", "-json", "link", "show"], timeout=20).stdout):
+        known = [link["ifname"], *link.get("altnames", [])]
+        if any(one == name if exactly else one.startswith(name) for one in known):
+            run(["ip", "link", "delete", link["ifname"]], timeout=20, check=False)
+
+
 def address(subnet: ipaddress.IPv4Network, index: int) -> str:
     """Of the node of that number, from 0."""
     return str(subnet[FIRST_NODE + index])

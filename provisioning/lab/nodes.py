@@ -128,6 +128,7 @@ def prepare(
 
 def start(container: Container) -> None:
     """Start a prepared node; it goes on when we end. Does not wait for it to boot."""
+    _remove_leftovers(container.machine, exactly=True)  # if it was killed, not stopped
     for shared in (container.folder / "shared/home", container.folder / "shared/nfs"):
         shared.mkdir(parents=True, exist_ok=True)
     binds = [(container.folder / "shared/home", "/home"), (container.folder / "shared/nfs", "/nfs")]
@@ -274,9 +275,10 @@ def stop(lab: str, node: str = "", *, patience: float = 6) -> None:
 
 
 def _remove_leftovers(name: str, *, exactly: bool) -> None:
-    """Control groups and systemd-nspawn's own files of that machine, or of all whose names
-    begin so. Without its control group, a container that is only starting cannot go on."""
+    """Control groups, links and systemd-nspawn's own files of that machine, or of all whose
+    names begin so. Without its control group, a container that is only starting cannot go on."""
     pattern = name if exactly else f"{name}*"
+    network.remove_links(f"vb-{name}", exactly=exactly)
     for hierarchy in hierarchies():
         for group in hierarchy.glob(pattern):
             _remove_group(group)
