@@ -17,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,25 @@ def sacctmgr(*words: str) -> list[str]:
 
 def read_state(wanted: dict[str, Any]) -> State:
     """What the database has: clusters, accounts, {account: users}, {user: (default, level)}."""
-    clusters = set(sacctmgr("show", "cluster", "format=cluster"))
+    # Each call mostly waits for slurmdbd (0.2 s, no CPU), and a check runs with every plan.
+    with ThreadPoolExecutor() as pool:
+        known = pool.submit(sacctmgr, "show", "cluster", "format=cluster")
+        there = pool.submit(
+            sacctmgr, "show", "assoc", "cluster=" + wanted["cluster"], "format=account,user"
+        )
+        people = pool.submit(sacctmgr, "show", "user", "format=user,defaultaccount,adminlevel")
+    clusters = set(known.result())
     if wanted["cluster"] not in clusters:
         return clusters, set(), {}, {}
     members: dict[str, set[str]] = defaultdict(set)
     accounts: set[str] = set()
-    rows = sacctmgr("show", "assoc", "cluster=" + wanted["cluster"], "format=account,user")
-    for row in rows:
+    for row in there.result():
         account, user = row.split("|")[:2]
         accounts.add(account)
         if user:
             members[account].add(user)
     users = {}
-    for row in sacctmgr("show", "user", "format=user,defaultaccount,adminlevel"):
+    for row in people.result():
         user, default, level = row.split("|")[:3]
         users[user] = (default, level)
     return clusters, accounts, members, users
