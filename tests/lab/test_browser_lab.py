@@ -80,9 +80,19 @@ def log_in(page: Page, lab, name: str, secret: str | None = None) -> None:
     page.click("#login_submit")
 
 
+def stop_server(page: Page) -> None:
+    """On the hub's home page, once JupyterHub's scripts have bound its buttons."""
+    page.wait_for_load_state("networkidle", timeout=30_000)
+    page.click("#stop")
+    expect(page.locator("#start")).to_have_text(re.compile("Start My Server"), timeout=60_000)
+
+
 def start_server(page: Page, lab, name: str) -> list[str]:
     """From the log-in to JupyterLab; returns what the page said while it started."""
     log_in(page, lab, name)
+    page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
+    if page.locator("#stop").is_visible():  # left by an earlier run on the same lab
+        stop_server(page)
     page.goto(f"{lab.hub_url}/hub/spawn", timeout=30_000)
     if page.locator("form#spawn_form").count():
         shot(page, f"{name}-profiles")
@@ -102,12 +112,21 @@ def start_server(page: Page, lab, name: str) -> list[str]:
         page.wait_for_timeout(100)
     page.wait_for_url(re.compile(r"/user/[^/]+/lab"), timeout=START)
     page.wait_for_selector(".jp-Launcher, .jp-Notebook", timeout=START)
+    fresh_lab(page)
     return said
+
+
+def fresh_lab(page: Page) -> None:
+    """JupyterLab with its launcher; it restores what was open otherwise."""
+    page.goto(re.sub(r"/lab.*", "/lab?reset", page.url), timeout=START)
+    page.wait_for_selector(".jp-LauncherCard", timeout=START)
 
 
 def notebook(page: Page) -> None:
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=CELL)
+    # JupyterLab drops what is run before its kernel is connected
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=3 * CELL)
 
 
 def run_cell(page: Page, code: str) -> str:
@@ -115,9 +134,15 @@ def run_cell(page: Page, code: str) -> str:
     cell = page.locator(".jp-Notebook .jp-Cell").last
     cell.locator(".cm-content").fill(code)
     index = page.locator(".jp-Notebook .jp-Cell").count() - 1
-    page.keyboard.press("Shift+Enter")
     done = page.locator(".jp-Notebook .jp-Cell").nth(index)
-    expect(done.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]"), timeout=3 * CELL)
+    prompt = done.locator(".jp-InputPrompt")
+    end = time.monotonic() + CELL / 1000
+    while prompt.inner_text().strip() == "[ ]:":
+        # its keys are bound some time after it is drawn
+        assert time.monotonic() < end, "JupyterLab does not take Shift+Enter"
+        done.locator(".cm-content").press("Shift+Enter")
+        page.wait_for_timeout(1500)
+    expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=3 * CELL)
     output = done.locator(".jp-OutputArea-output")
     return output.all_inner_texts()[0].strip() if output.count() else ""
 
@@ -167,12 +192,11 @@ def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Br
 
 
 def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
-    page.keyboard.press("Control+Shift+l")  # a new launcher
-    page.locator('.jp-LauncherCard[title="Start a new terminal session"]').last.click()
-    terminal = page.locator(".jp-Terminal").last
-    terminal.wait_for(timeout=CELL)
+    fresh_lab(page)
+    page.locator('.jp-LauncherCard:has-text("Terminal")').click(timeout=CELL)
+    page.locator(".jp-Terminal .xterm-helper-textarea").wait_for(state="attached", timeout=CELL)
     page.wait_for_timeout(1500)  # the shell's prompt is drawn on a canvas
-    terminal.click()
+    page.locator(".jp-Terminal .xterm-helper-textarea").focus()
     page.keyboard.type(
         "srun -N2 bash -c 'echo $SLURM_JOB_ID $(hostname)' > srun.txt 2>&1; "
         "module avail > modules.txt 2>&1; touch done.txt\n"
@@ -227,8 +251,7 @@ def _accounting_knows_both(run_on) -> None:
 
 def _stop_ends_the_job(page: Page, lab, run_on, name: str) -> None:
     page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
-    page.click("#stop")
-    expect(page.locator("#start")).to_have_text(re.compile("Start My Server"), timeout=60_000)
+    stop_server(page)
     shot(page, f"{name}-stopped")
     end = time.monotonic() + 60
     while squeue(run_on, name):

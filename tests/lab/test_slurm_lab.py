@@ -14,7 +14,14 @@ def submit(run_on, user: str, script: str, *options: str) -> str:
     """sbatch --wait as that user; the text of the job's output."""
     done = run_on(
         "login",
-        ["sbatch", "--wait", "--parsable", f"--chdir=/home/{user}", "--output=job-%j.out", *options],
+        [
+            "sbatch",
+            "--wait",
+            "--parsable",
+            f"--chdir=/home/{user}",
+            "--output=job-%j.out",
+            *options,
+        ],
         user=user,
         input=script,
     )
@@ -64,7 +71,9 @@ def test_mpi_over_two_nodes_with_pmix(run_on) -> None:
 
 
 def test_modules_in_a_batch_job(run_on) -> None:
-    output = submit(run_on, "ada", "#!/bin/bash\nmodule avail 2>&1\nmodule load openmpi && mpicc -v")
+    output = submit(
+        run_on, "ada", "#!/bin/bash\nmodule avail 2>&1\nmodule load openmpi && mpicc -v"
+    )
     assert "openmpi" in output
     assert "gcc version" in output
 
