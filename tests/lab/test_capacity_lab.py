@@ -52,7 +52,7 @@ def test_thirty_notebooks_and_a_two_node_mpi_job_at_once(lab, run_on) -> None:
 
 
 def test_a_full_batch_queue_leaves_room_for_notebooks(run_on) -> None:
-    script = ["--partition=batch", "--job-name=filler", "--exclusive", "--mem=100", "--nodes=1"]
+    script = ["--partition=batch", "--job-name=filler", "--mem=100", "--nodes=1"]
     for _node in range(3):
         done = run_on(
             "login",
