@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import PracticumError, UsageError
 from provisioning import engine
 from provisioning.facts import Facts
-from provisioning.lab import access, checks, config, keys, network, nodes, state, system, tree
+from provisioning.lab import access, checks, config, host, keys, network, nodes, state, system, tree
 from provisioning.lab.model import (
     DEFAULT_GUEST,
     GUESTS,
@@ -92,8 +92,10 @@ def down(name: str, *, purge: bool = False, reporter: Reporter) -> None:
             reporter.line(f"taking lab {name} down")
         # All by name, not by what is recorded: a damaged state must not keep us.
         nodes.stop(name)
-        network.remove(name, last=not [other for other in state.names() if other != name])
+        network.remove(name)
         system.remove_tree(folder)
+        if not state.names():
+            host.restore()
         tree.remove_stale()
         if purge:
             if state.names():
@@ -225,6 +227,7 @@ def _boot(lab: State, reporter: Reporter) -> None:
     known = "".join(keys.known_host(node.address, host_keys[node.name][1]) for node in lab.nodes)
     system.write(lab.info.ssh_key.with_name("known_hosts"), known)
     hub = (lab.hub_port, lab.login.address, state.HUB_PORT) if lab.hub_port else None
+    host.ensure()
     for remark in network.make(lab.name, lab.network, hub):
         reporter.line(remark)
     containers = [

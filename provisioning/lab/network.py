@@ -3,7 +3,6 @@ hub's port on the host. All of it is named after the lab, so that it can be foun
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import socket
@@ -16,9 +15,6 @@ from provisioning.lab.system import run
 # The private range that labs take their subnets from; one /24 each.
 RANGE = ipaddress.IPv4Network("10.77.0.0/16")
 FIRST_NODE = 10  # host part of the first node's address; below it is the gateway's and spare
-FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-# Says that we switched forwarding on, so that the last lab to go switches it off again.
-FORWARD_MARK = Path("/run/practicum-ip-forward")
 
 
 def bridge(lab: str) -> str:
@@ -95,7 +91,7 @@ def check_port(port: int) -> None:
 
 
 def make(lab: str, subnet: ipaddress.IPv4Network, hub: tuple[int, str, int] | None) -> list[str]:
-    """Bridge, forwarding and rules; what is there already stays. Returns remarks for people.
+    """Bridge and rules; what is there already stays. Returns remarks for people.
 
     ``hub`` = (port on this machine, address and port it leads to).
     """
@@ -105,9 +101,6 @@ def make(lab: str, subnet: ipaddress.IPv4Network, hub: tuple[int, str, int] | No
     address = f"{gateway(subnet)}/{subnet.prefixlen}"
     run(["ip", "addr", "replace", address, "dev", name], timeout=20)
     run(["ip", "link", "set", name, "up"], timeout=20)
-    if FORWARD.read_text().strip() == "0":
-        FORWARD_MARK.touch()
-        FORWARD.write_text("1")
     if hub:  # lets 127.0.0.1:PORT be translated; only what comes over this bridge is affected
         Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1")
     run(["nft", "--file", "-"], stdin=rules(lab, subnet, hub), timeout=20)
@@ -159,14 +152,10 @@ def _obstacles() -> list[str]:
     ]
 
 
-def remove(lab: str, *, last: bool) -> None:
-    """All of it; with ``last`` also the forwarding, if it was ours. Fine if nothing is there."""
+def remove(lab: str) -> None:
+    """All of it. Fine if nothing is there."""
     run(["nft", "delete", "table", "ip", table(lab)], timeout=20, check=False)
     run(["ip", "link", "delete", bridge(lab)], timeout=20, check=False)
-    if last and FORWARD_MARK.exists():
-        with contextlib.suppress(OSError):
-            FORWARD.write_text("0")
-        FORWARD_MARK.unlink()
 
 
 def remove_links(name: str, *, exactly: bool) -> None:
