@@ -187,6 +187,8 @@ def _grow_tree(lab: State, roles: Sequence[Role], reporter: Reporter) -> State:
         trees.append(tree.package_tree(guest, base, wanted, say))
     lab = replace(lab, trees=tuple(map(str, trees)))
     lab.save()
+    if roles:  # then older recipes are known to be older
+        tree.prune(_trees_in_use(), f"{guest.name}-")
     return lab
 
 

@@ -94,7 +94,11 @@ def package_tree(
     """A copy of ``base`` with these resources (wire forms of packages and system accounts)
     put there by the engine, in image mode."""
     place = TREES / f"{base.name}-{digest(RECIPE, resources)}"
-    with locked(f"tree-{place.name}", wait=1800, busy=f"{place} is being built by someone else"):
+    busy = f"{place} is being built by someone else"
+    with (
+        locked(f"tree-{base.name}", wait=1800, busy=busy),
+        locked(f"tree-{place.name}", wait=1800, busy=busy),
+    ):
         if not place.is_dir():
             say("installing the roles' packages in a copy of it")
             build(place, lambda root: _copy_and_install(guest, base, root, resources, say))
@@ -298,13 +302,18 @@ def _configure(
     run([*systemctl, "enable", "systemd-networkd.service", "ssh.service"], timeout=60)
 
 
-def prune(keep: Iterable[Path]) -> None:
-    """Remove trees (and what killed builders left) that no lab stands on."""
+def prune(keep: Iterable[Path], beginning: str = "") -> None:
+    """Remove trees that no lab stands on and nobody is building or copying now; only those
+    whose names have that beginning."""
     kept = set(keep)
-    if TREES.is_dir():
-        for place in TREES.iterdir():
-            if place not in kept:
-                remove_tree(place)
+    for place in TREES.glob(f"{beginning}*"):
+        if place in kept or place.name.startswith("."):
+            continue
+        with (
+            contextlib.suppress(PracticumError),
+            locked(f"tree-{place.name}", wait=0, busy=f"{place} is being used"),
+        ):
+            remove_tree(place)
 
 
 def purge_caches() -> None:
