@@ -136,11 +136,17 @@ def cgroup_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
         if node.name in facts
     )
     if not cgroup:
-        versions = [fact.packages.get("slurmd", "") for fact in facts.values()]
-        # From 23.11 slurmd looks for a cgroup tree even when no plugin uses it.
-        return (
-            "CgroupPlugin=disabled\n"
-            if max(versions, default="") >= "23"
-            else "ConstrainRAMSpace=no\n"
-        )
+        return without_limits(facts)
     return "ConstrainCores=yes\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n"
+
+
+def without_limits(facts: Mapping[str, Facts]) -> str:
+    """cgroup.conf where the kernel's limits are not ours to set.
+
+    From 23.11 slurmd opens a cgroup plugin even when nothing uses it, and v2's wants to make
+    scopes. "disabled" came with 24.05; before, v1's is the one that touches nothing unasked.
+    """
+    version = max((fact.packages.get("slurmd", "") for fact in facts.values()), default="")
+    if version >= "24.05":
+        return "CgroupPlugin=disabled\n"
+    return "CgroupPlugin=cgroup/v1\n" if version >= "23" else "ConstrainRAMSpace=no\n"
