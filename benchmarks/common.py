@@ -79,7 +79,7 @@ def on_node(
     return done.stdout
 
 
-def quiet_wait(seconds: float = 60, below: float = 0.15) -> None:
+def quiet_wait(seconds: float = 15, below: float = 0.15) -> None:
     """Wait until this machine has little to do: daemons that boot would be measured else."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:

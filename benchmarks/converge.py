@@ -1,11 +1,12 @@
 """How fast a cluster becomes, and is seen to be, what it should be: practicum and ansible-core on
 the same three nodes, with the same resources.
 
-1. ``no change``: everything of the product is there already. ``practicum apply --yes`` against
-   ``ansible-playbook``.
+All of it with the ground floor's roles (names, accounts, munge, MariaDB, slurmdbd, Slurm, MPI);
+``--roles all`` takes every role of the product for the first part.
+
+1. ``no change``: everything is there already. One apply against one ``ansible-playbook``.
 2. ``first``: new nodes that have the packages and nothing else. One apply (facts, plan, changes)
-   of the ground floor (names, accounts, munge, MariaDB, slurmdbd, Slurm, MPI) against
-   ``ansible-playbook --check --diff`` and the run itself.
+   against ``ansible-playbook --check --diff`` and the run itself.
 3. ``first, no daemons``: the same without services and commands, whose own time is nobody's merit.
 
 Wall seconds, CPU seconds of the machine that steers, CPU seconds of the nodes.
@@ -130,19 +131,19 @@ def union(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def ours(info: LabInfo, choice: str) -> Figures:
-    """One apply by practicum. With ``all`` it is the product's own command."""
-    file = str(info.cluster_toml)
-    if choice == "all":
-        argv = [str(Path(sys.executable).with_name("practicum")), "apply", "--yes", "--json",
-                "--file", file]  # fmt: skip
-    else:
-        argv = [sys.executable, str(HERE / "apply_some.py"), file, choice]
+    """One apply by practicum: the whole process, Python's start and imports too."""
+    argv = [sys.executable, str(HERE / "apply_some.py"), str(info.cluster_toml), choice]
     nodes = Nodes(info)
     before = nodes.seconds
     done = common.timed(argv)
-    figures = {"wall": done.wall, "cpu": done.cpu, "cpu_nodes": nodes.seconds - before}
-    told = json.loads(done.output.strip().splitlines()[-1]) if choice != "all" else {}
-    return figures | ({"changed": told["changed"], "daemons": waited(told)} if told else {})
+    told = json.loads(done.output.strip().splitlines()[-1])
+    return {
+        "wall": done.wall,
+        "cpu": done.cpu,
+        "cpu_nodes": nodes.seconds - before,
+        "changed": told["changed"],
+        "daemons": waited(told),
+    }
 
 
 def waited(told: Mapping[str, Any]) -> float:
@@ -186,10 +187,11 @@ def theirs(peer: Peer, *options: str) -> Figures:
 
 def no_change(info: LabInfo, folder: Path, choice: str, runs: tuple[int, int]) -> dict[str, Any]:
     """Ours and the peer in turn on nodes that are as they should be."""
+    ours(info, choice)
     peer = Peer(info, choice, folder / "no-change")
     say(f"no change: {peer.resources} resources, {peer.tasks} Ansible tasks; warming up both")
-    ours(info, choice)
-    first = theirs(peer)
+    first, ready = theirs(peer), ours(info, choice)
+    say(f"Ansible changed {first['changed']:.0f}, practicum then {ready['changed']:.0f}")
     common.quiet_wait()
     mine = [ours(info, choice) for _ in range(runs[0])]
     other = []
@@ -198,6 +200,8 @@ def no_change(info: LabInfo, folder: Path, choice: str, runs: tuple[int, int]) -
         mine.append(ours(info, choice))
         say(f"ours {mine[-1]['wall']:.2f} s, Ansible {other[-1]['wall']:.1f} s")
     peer.close()
+    if any(run["changed"] for run in (*mine, *other)):
+        raise SystemExit("something was changed meanwhile (the source?): these are no figures")
     return {
         "resources": peer.resources,
         "tasks": peer.tasks,
@@ -242,7 +246,7 @@ def first_time(name: str, folder: Path, choice: str, runs: int) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", choices=["no-change", "first", "plain"], action="append")
-    parser.add_argument("--roles", choices=["all", "ground"], default="all",
+    parser.add_argument("--roles", choices=["all", "ground"], default="ground",
                         help="for the run without a change")  # fmt: skip
     parser.add_argument("--runs", type=int, default=2, help="of each first time, for both")
     options = parser.parse_args()
@@ -251,11 +255,9 @@ def main() -> None:
     parts: dict[str, dict[str, Any]] = {}
     folder = Path(tempfile.mkdtemp(prefix="practicum-benchmark-"))
     try:
-        whole = "no-change" in wanted
-        chosen = ROLES if options.roles == "all" else roles("ground")
-        with common.own_lab(chosen if whole else ROLES, provision=whole) as info:
-            if whole:
-                parts["no_change"] = no_change(info, folder, options.roles, (3, 3))
+        with common.own_lab(ROLES, provision=False) as info:
+            if "no-change" in wanted:
+                parts["no_change"] = no_change(info, folder, options.roles, (3, 2))
             if "first" in wanted:
                 parts["first"] = first_time(info.name, folder, "ground", options.runs)
             if "plain" in wanted:
