@@ -144,6 +144,18 @@ def listen(first: int, last: int) -> socket.socket:
     raise LaunchError(f"no port from {first} to {last} is free on {node_name()}")
 
 
+def own_account() -> pwd.struct_passwd:
+    """LaunchError where this machine does not know the account whose job this is: Slurm starts
+    jobs by number alone."""
+    try:
+        return pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise LaunchError(
+            f"your account, number {os.getuid()}, does not exist on {node_name()}: "
+            "tell the administrator"
+        ) from None
+
+
 def check_home(home: str) -> bool:
     """Whether files can be written at home. LaunchError when there is no home at all."""
     try:
@@ -410,7 +422,7 @@ def adopt(server_class: Any, listening: socket.socket) -> None:
 def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) -> None:
     """From the checks to the end of the session. LaunchError says what went wrong before."""
     check_environment(options.server_env)
-    account = pwd.getpwuid(os.getuid())
+    account = own_account()
     home_works = check_home(account.pw_dir)
     first, last = (int(number) for number in options.ports.split("-"))
     listening = listen(first, last)

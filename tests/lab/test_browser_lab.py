@@ -39,8 +39,9 @@ int main(int argc, char **argv) {
 #SBATCH --job-name=hello-mpi --nodes=2 --ntasks-per-node=2 --time=00:05:00 --output=hello.out
 srun ./hello
 ''')
-print(subprocess.run("cd && mpicc -o hello hello.c && sbatch --wait hello.sh && cat hello.out",
-      shell=True, capture_output=True, text=True, timeout=120))
+job = subprocess.run("cd && mpicc -o hello hello.c && sbatch --wait hello.sh && cat hello.out",
+                     shell=True, capture_output=True, text=True, timeout=120)
+print(job.stdout, job.stderr)
 """
 
 

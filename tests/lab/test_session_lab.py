@@ -64,6 +64,8 @@ class Student:
     def outcome(self, **options: Any) -> tuple[dict[str, Any], list[str]]:
         """Start and wait: the last event, and all messages before it."""
         answer = self.start(**options)
+        if answer.status_code == 503:  # it failed before the hub answered
+            return {"failed": True, **answer.json()}, []
         assert answer.status_code in (201, 202), answer.text
         *before, last = list(self.events())
         return last, [event["message"] for event in before]
@@ -189,11 +191,31 @@ def test_the_sessions_own_fault_is_told(
     assert last.get("failed") and sentence in last["message"], last
 
 
-def test_munge_that_is_down_on_a_node_is_told(student: Any, run_on: Any) -> None:
+def computing(lab: Any) -> list[str]:
+    return [node.name for node in lab.nodes if "compute" in node.roles]
+
+
+def test_an_account_that_the_nodes_do_not_have_is_told(lab: Any, student: Any, run_on: Any) -> None:
+    """The log-in works, for the login node knows her; no node can run her job."""
+    cleo = student("cleo")
+    nodes = computing(lab)
+    for node in nodes:
+        text(run_on(node, ["sed", "-i.away", "/^cleo:/d", "/etc/passwd"]))
+    try:
+        last, _ = cleo.outcome()
+    finally:
+        for node in nodes:
+            text(run_on(node, ["mv", "/etc/passwd.away", "/etc/passwd"]))
+    assert last.get("failed") and "account" in last["message"], last
+    drained = text(run_on("login", ["sinfo", "-h", "-N", "-t", "drain,down", "-o", "%N"]))
+    assert drained.strip() == "", "a missing account took a node out of service"
+
+
+def test_munge_that_is_down_on_a_node_is_told(lab: Any, student: Any, run_on: Any) -> None:
     """Then nobody believes a word of the session, and its exit code tells. Slurm itself needs
     munge to start a job there, so it goes away after the start of the job."""
     cleo = student("cleo")
-    nodes = ["node01", "node02"]
+    nodes = computing(lab)
     for node in nodes:
         text(run_on(node, ["mv", "/usr/bin/munge", "/usr/bin/munge.away"]))
     try:
