@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,8 @@ def test_interrupted(tmp_path: Path) -> None:
         [sys.executable, "-c", "from practicum.cli import main; print('up', flush=True); main()",
          "user", "passwd", "ada", "-f", str(tmp_path / "cluster.toml")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell's background job, as CI may be, ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()
