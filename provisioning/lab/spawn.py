@@ -6,6 +6,7 @@ own control groups (two containers in one group would manage each other's proces
 runs systemd-nspawn, again whenever the node reboots itself.
 
 usage: spawn.py MOUNTPOINT OVERLAY_OPTIONS CGROUP... -- COMMAND...
+Without a mount point (an empty one) there is no overlay.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def main(arguments: list[str]) -> None:
 
     must(libc.unshare(CLONE_NEWNS), "a mount namespace")
     must(libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None), "its mounts private")
-    overlay = libc.mount(b"overlay", mountpoint.encode(), b"overlay", 0, options.encode())
-    must(overlay, f"the overlay on {mountpoint} ({options})")
+    if mountpoint:
+        overlay = libc.mount(b"overlay", mountpoint.encode(), b"overlay", 0, options.encode())
+        must(overlay, f"the overlay on {mountpoint} ({options})")
     status = REBOOTED
     while status == REBOOTED:
         status = keep(command)

@@ -246,8 +246,18 @@ def arguments(pid: int) -> list[bytes]:
 
 
 def processes_with(beginning: str) -> list[Process]:
-    """Living processes that have a command-line argument with this beginning."""
+    """Living processes that have a command-line argument with this beginning. Those in
+    containers are passed over: a lab in there may have the name of one out here."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     start = beginning.encode()
-    mine = [pid for pid in numbers if any(word.startswith(start) for word in arguments(pid))]
+    found = [pid for pid in numbers if any(word.startswith(start) for word in arguments(pid))]
+    mine = [pid for pid in found if _namespace(pid) == _namespace(os.getpid())]
     return [process for pid in mine if (process := find_process(pid))]
+
+
+def _namespace(pid: int) -> str:
+    """What stands for the process's PID namespace; empty if it is gone."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

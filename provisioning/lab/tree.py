@@ -88,6 +88,12 @@ def base_tree(guest: Guest, say: Say) -> Path:
     return place
 
 
+def bare_machine(guest: Guest, root: Path, packages: Sequence[str], say: Say) -> None:
+    """Make ``root`` a machine that boots, with those packages and what they cannot be without:
+    not a node but a host, for tests of what a first ``make lab`` needs. Not kept."""
+    build(root, lambda place: _bootstrap(guest, place, say, packages))
+
+
 def package_tree(
     guest: Guest, base: Path, resources: Sequence[Mapping[str, Any]], say: Say
 ) -> Path:
@@ -164,7 +170,7 @@ def leave_stopped(base: Path, root: Path) -> None:
         run(["systemctl", f"--root={root}", "disable", *added], timeout=60)
 
 
-def _bootstrap(guest: Guest, root: Path, say: Say) -> None:
+def _bootstrap(guest: Guest, root: Path, say: Say, packages: Sequence[str] = PACKAGES) -> None:
     settings_of_apt = mirrors.apt_settings()
     ask = mirrors.opener(settings_of_apt)
     sources = mirrors.host_sources()
@@ -187,7 +193,7 @@ def _bootstrap(guest: Guest, root: Path, say: Say) -> None:
         keyring = _keyring(guest, Path(scratch), mirror)
         argv = [
             "debootstrap", "--variant=minbase", f"--components={guest.components}",
-            f"--include={','.join(PACKAGES)}", f"--keyring={keyring}",
+            f"--include={','.join(packages)}", f"--keyring={keyring}",
             guest.suite, str(root), main, *([] if own_script else [guest.script]),
         ]  # fmt: skip
         run_logged(argv, log, timeout=1500, env=_apt_environment(), watch=say)
@@ -299,7 +305,9 @@ def _configure(
     run([*systemctl, "set-default", "multi-user.target"], timeout=60)
     if (root / "usr/lib/systemd/system/ssh.socket").exists():
         run([*systemctl, "disable", "ssh.socket"], timeout=60)  # Ubuntu's way in
-    run([*systemctl, "enable", "systemd-networkd.service", "ssh.service"], timeout=60)
+    run([*systemctl, "enable", "systemd-networkd.service"], timeout=60)
+    if (root / "usr/sbin/sshd").exists():
+        run([*systemctl, "enable", "ssh.service"], timeout=60)
 
 
 def prune(keep: Iterable[Path], beginning: str = "") -> None:
