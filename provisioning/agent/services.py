@@ -184,8 +184,9 @@ class ServiceUnit:
             control(run, verb, self.name, limit)
         self.units.forget()
         if verbs[-1] in ("start", "restart", "reload-or-restart"):
-            run.started[self.name] = time.monotonic()
             self._wait(run)
+            if not self.wire["wait_port"]:  # one that listens has read its configuration
+                run.started[self.name] = time.monotonic()
         run.notes.drop(self.notes())
 
     def _wait(self, run: Run) -> None:

@@ -364,9 +364,19 @@ def server_arguments(args: list[str], folder: Path, home_works: bool) -> list[st
 
 def make_server(listening: socket.socket, args: list[str], extensions: list[str]) -> Any:
     """JupyterHub's single-user server on our socket, ready to run."""
-    leave_out_what_sessions_never_use()
+    # jsonschema's check of one rare format compiles a grammar at import, a second of a CPU; None
+    # makes that import fail, and jsonschema does without.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     from jupyter_server.serverapp import ServerApp  # noqa: PLC0415
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # noqa: PLC0415
+
+    with without_the_hub():
+        from jupyterhub.singleuser.extension import JupyterHubSingleUser  # noqa: PLC0415
+    with contextlib.suppress(ImportError, AttributeError):
+        import jupyterlab.commands  # noqa: PLC0415
+
+        # Asked while labapp is imported, by starting node.js where there is one: another second
+        # for the address of a registry that a session never uses.
+        jupyterlab.commands._yarn_config = lambda _logger: {"yarn config": {}, "npm config": {}}
 
     adopt(ServerApp, listening)
     config = {"jpserver_extensions": dict.fromkeys(extensions, True)}
@@ -375,16 +385,26 @@ def make_server(listening: socket.socket, args: list[str], extensions: list[str]
     return JupyterHubSingleUser.initialize_server(argv=args)
 
 
-def leave_out_what_sessions_never_use() -> None:
-    """Imports that cost more than the server itself: on a small computer they are the wait.
+# What JupyterHub's part for sessions imports and does not use: the hub's pages (for the name of
+# one class in its log), its database and the migrations of that.
+HUB_ONLY = (
+    "alembic", "alembic.command", "alembic.config", "alembic.script",
+    "jupyterhub.handlers", "jupyterhub.handlers.pages", "jupyterhub.orm", "jupyterhub.roles",
+    "sqlalchemy", "sqlalchemy.exc", "sqlalchemy.orm",
+)  # fmt: skip
 
-    jsonschema's check of one rare format compiles a grammar at import, a second of a CPU; None
-    makes that import fail, and jsonschema does without. alembic changes the hub's database from
-    version to version; JupyterHub imports it wherever it is imported itself.
-    """
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-    for name in ("alembic", "alembic.command", "alembic.config", "alembic.script"):
-        sys.modules[name] = Unused(name)
+
+@contextlib.contextmanager
+def without_the_hub() -> Iterator[None]:
+    """Stand-ins while the session's part is imported: on a small computer the hub's modules are
+    the wait. Afterwards whoever wants sqlalchemy (nbgrader does) gets the real one."""
+    stand_ins = {name: Unused(name) for name in HUB_ONLY if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            sys.modules.pop(name, None)
 
 
 class Unused(types.ModuleType):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,8 +88,13 @@ def stop_server(page: Page) -> None:
     expect(page.locator("#start")).to_have_text(re.compile("Start My Server"), timeout=60_000)
 
 
-def start_server(page: Page, lab, name: str) -> list[str]:
-    """From the log-in to JupyterLab; returns what the page said while it started."""
+def start_server(
+    page: Page, lab, name: str, when_waiting: Callable[[], object] | None = None
+) -> list[str]:
+    """From the log-in to JupyterLab; returns what the page said while it started.
+
+    ``when_waiting`` is called once, when the page says that the job waits.
+    """
     log_in(page, lab, name)
     page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
     if page.locator("#stop").is_visible():  # left by an earlier run on the same lab
@@ -110,6 +115,9 @@ def start_server(page: Page, lab, name: str) -> list[str]:
         if text and (not said or said[-1] != text):
             said.append(text)
             shot(page, f"{name}-wait-{len(said)}")
+        if when_waiting and text.startswith("Waiting"):
+            when_waiting()
+            when_waiting = None
         page.wait_for_timeout(100)
     page.wait_for_url(re.compile(r"/user/[^/]+/lab"), timeout=START)
     page.wait_for_selector(".jp-Launcher, .jp-Notebook", timeout=START)
@@ -164,8 +172,8 @@ def test_wrong_password_is_said_in_the_page(lab, browser: Browser) -> None:
 def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Browser) -> None:
     ada = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     ben = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-    said = start_server(ada, lab, "ada")
-    assert said, "the page said nothing while the server started"
+    said = _wait_is_told(ada, lab, run_on)
+    assert any(line.startswith("Waiting") for line in said), said
     start_server(ben, lab, "ben")
     shot(ada, "jupyterlab")
 
@@ -190,6 +198,20 @@ def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Br
     _accounting_knows_both(run_on)
     _stop_ends_the_job(ada, lab, run_on, "ada")
     _stop_ends_the_job(ben, lab, run_on, "ben")
+
+
+def _wait_is_told(page: Page, lab, run_on) -> list[str]:
+    """Ada's job has to wait, until the page has said so: else it is ready before one can read."""
+
+    def notebooks(state: str) -> None:
+        change = ["scontrol", "update", "partitionname=notebook", f"state={state}"]
+        assert run_on("login", change).returncode == 0
+
+    notebooks("DOWN")
+    try:
+        return start_server(page, lab, "ada", when_waiting=lambda: notebooks("UP"))
+    finally:
+        notebooks("UP")
 
 
 def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
