@@ -17,8 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Options for practicum lab, such as LAB="--name mine --nodes 4"
 LAB ?=
 
-.PHONY: help prepare prepare-lab prepare-test venv lab lab-down lab-info check test test-unit \
-	test-lab test-vm browser requirements commands clean
+.PHONY: help prepare prepare-lab prepare-test prepare-unit venv lab lab-down lab-info check test \
+	test-unit test-lab test-vm test-bare browser requirements commands clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,12 +32,12 @@ lab-info: $(BIN)/.runtime ## The hub, nodes and accounts of the lab again
 lab-down: $(BIN)/.runtime ## Stop the lab and remove all of it
 	@$(BIN)/practicum lab down $(LAB)
 
-check: $(BIN)/.dev ## Style, types, layers and unit tests: under a minute
+check: prepare-unit $(BIN)/.dev ## Style, types, layers and unit tests: under a minute
 	@.ci/check
 
 test: test-unit test-lab ## Unit tests, then real clusters and a real browser
 
-test-unit: prepare-test $(BIN)/.dev
+test-unit: prepare-unit $(BIN)/.dev
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q --timeout 120 tests/unit
 
@@ -49,6 +49,11 @@ ifneq ($(wildcard tests/vm/test_*.py),)
 test-vm: prepare-test $(BIN)/.dev
 	@$(BIN)/pytest -q tests/vm
 endif
+
+# A bare machine's system (debian12, debian13, ubuntu24.04), and targets if not all
+BARE ?= debian12
+test-bare: prepare-lab $(BIN)/.runtime ## make lab and make test in a clone on a bare machine
+	@$(BIN)/python .ci/bare $(BARE)
 
 benchmark-%: prepare-test browser
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py
@@ -62,6 +67,9 @@ prepare-lab:
 
 prepare-test:
 	@.ci/prepare test
+
+prepare-unit:
+	@.ci/prepare unit
 
 requirements: $(BIN)/.dev ## Pin what pyproject.toml asks for, with hashes
 	@.ci/requirements
