@@ -39,7 +39,7 @@ test: test-unit test-lab ## Unit tests, then real clusters and a real browser
 
 test-unit: prepare-unit $(BIN)/.dev
 	@echo "==> unit tests"
-	@$(BIN)/pytest -q --timeout 120 tests/unit
+	@$(BIN)/pytest -q --timeout 120 -n auto --maxprocesses 4 tests/unit
 
 test-lab: prepare-test browser
 	@echo "==> tests on a lab"

@@ -32,8 +32,8 @@ from provisioning.lab.system import (
     write,
 )
 
-BOOT_TIMEOUT = 90  # seconds until sshd answers
-MUTE_TIMEOUT = 30  # seconds that a node which runs already is given
+BOOT_TIMEOUT = 240  # seconds until sshd answers
+MUTE_TIMEOUT = 60  # seconds that a node which runs already is given
 # Downloads of uv, pip and npm, run by root on the nodes, are kept between labs.
 CACHES = (
     ("uv", "/var/cache/practicum/uv"),
