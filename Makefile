@@ -43,7 +43,7 @@ test-unit: prepare-unit $(BIN)/.dev
 
 test-lab: prepare-test browser
 	@echo "==> tests on a lab"
-	@$(BIN)/pytest -q -m lab --durations 10 tests/lab
+	@$(BIN)/pytest -q -m lab --tb=native --durations 10 tests/lab
 
 ifneq ($(wildcard tests/vm/test_*.py),)
 test-vm: prepare-test $(BIN)/.dev
