@@ -23,6 +23,13 @@ def has_cgroup_v2(facts: Facts) -> bool:
     return facts.cgroup == "v2" and not facts.container
 
 
+def limits_by_cgroup(cluster: Cluster, facts: Mapping[str, Facts]) -> bool:
+    """Whether every compute node that answered can: slurm.conf and cgroup.conf must agree."""
+    compute = cluster.with_role(NodeRole.COMPUTE)
+    known = [facts[node.name] for node in compute if node.name in facts]
+    return bool(compute) and all(has_cgroup_v2(fact) for fact in known)
+
+
 def node_line(node: Node, facts: Facts | None) -> str:
     """One node's hardware: declared in cluster.toml, else from facts.
 
@@ -75,9 +82,7 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
     """slurm.conf(5), held by the controller alone; the others fetch it (configless)."""
     controller = cluster.first(NodeRole.CONTROLLER)
     compute = cluster.with_role(NodeRole.COMPUTE)
-    cgroup = bool(compute) and all(
-        has_cgroup_v2(facts[node.name]) for node in compute if node.name in facts
-    )
+    cgroup = limits_by_cgroup(cluster, facts)
     declared = any(node.cpus is not None or node.memory_mb is not None for node in compute)
     slurm = cluster.slurm
     lines = [
@@ -130,12 +135,7 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
 
 def cgroup_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
     """cgroup.conf(5): always there, so that limits do not depend on a default of a version."""
-    cgroup = all(
-        has_cgroup_v2(facts[node.name])
-        for node in cluster.with_role(NodeRole.COMPUTE)
-        if node.name in facts
-    )
-    if not cgroup:
+    if not limits_by_cgroup(cluster, facts):
         return without_limits(facts)
     return "ConstrainCores=yes\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n"
 
