@@ -18,22 +18,23 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster import model
+from cluster import values
 from cluster.checks import check
 from cluster.errors import ConfigError
-from cluster.model import Cluster, slurm_time
+from cluster.model import Cluster
 from cluster.toml_lines import Lines, Place
+from cluster.values import slurm_time
 
 __all__ = ["dotted", "load", "load_public", "public_json", "slurm_time"]
 
 SHOWN = 12  # problems told at once; a wrong file can have hundreds
 LARGEST = 4_000_000  # bytes; a cluster.toml of a thousand nodes has some 200,000
 _PATTERNS = {
-    model.NAME: "a name: a lower-case letter, then up to 30 of a-z 0-9 _ -",
-    model.HOST: "a host name: a-z, 0-9 and - (not at the ends), at most 63",
-    model.DURATION: "a time like 04:00:00 (hours:minutes:seconds) or 1-00:00:00 (days first)",
-    model.TEXT: "one line of text without control characters",
-    r"^/[A-Za-z0-9._/-]*$": "an absolute path of a-z A-Z 0-9 . _ - and /",
+    values.NAME: "a name: a lower-case letter, then up to 30 of a-z 0-9 _ -",
+    values.HOST: "a host name: a-z, 0-9 and - (not at the ends), at most 63",
+    values.DURATION: "a time like 04:00:00 (hours:minutes:seconds) or 1-00:00:00 (days first)",
+    values.TEXT: "one line of text without control characters",
+    values.PATH: "an absolute path of a-z A-Z 0-9 . _ - and /",
     r"^[A-Za-z0-9_+/-]+$": "a time zone like Europe/Berlin",
     r"^[^\x00-\x1f\x7f:,]*$": "a full name in one line without : or ,",
 }

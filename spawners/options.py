@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.model import Profile, seconds
+from cluster.model import Profile
+from cluster.values import seconds
 
 KEYS = ("profile", "cpus", "memory", "time")
 TIME = re.compile(r"(\d{1,2}-)?\d{1,3}:\d{2}(:\d{2})?")

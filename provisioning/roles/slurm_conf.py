@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.hostlist import fold
-from cluster.model import Cluster, Node, NodeRole, Partition, slurm_time
+from cluster.model import Cluster, Node, NodeRole
+from cluster.scheduling import Partition
+from cluster.values import slurm_time
 from provisioning.facts import Facts
 
 WRITTEN = "# Written by practicum from cluster.toml; `practicum apply` writes it again."

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cluster.hostlist import LIMIT, expand, fold
-from cluster.model import Cluster, NodeRole, seconds, slurm_time
+from cluster.model import Cluster, NodeRole
 from cluster.slurm_text import duration
+from cluster.values import seconds, slurm_time
 
 PREFIX = st.from_regex(r"[a-z][a-z-]{0,6}", fullmatch=True)
 NUMBERED = st.builds(

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.model import Profile, seconds
+from cluster.model import Profile
+from cluster.values import seconds
 from spawners import options, script
 from spawners.options import KEYS, OptionError, choose, form, from_form, offered
 from spawners.script import Session, render

@@ -1,0 +1,57 @@
+"""The kinds of value that cluster.toml's tables hold, and the base of every table."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+# useradd's portable names; 31 because utmp and quota tools cut longer ones.
+NAME = r"^[a-z][a-z0-9_-]{0,30}$"
+HOST = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+DURATION = r"^(\d+-)?\d{1,3}:\d{2}(:\d{2})?$"
+# No control characters anywhere that ends up in a configuration file or a script.
+TEXT = r"^[^\x00-\x1f\x7f]*$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Host = Annotated[str, StringConstraints(pattern=HOST)]
+Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=200)]
+# [D-]HH:MM[:SS]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+PATH = r"^/[A-Za-z0-9._/-]*$"
+AbsPath = Annotated[str, StringConstraints(pattern=PATH)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+# Accounts made by hand live from 1000 up; 60000 and above is the system's.
+Uid = Annotated[int, Field(ge=1000, lt=60000)]
+
+
+# name[extras] with version conditions; no URLs, paths or options
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$")]
+
+
+class Model(BaseModel):
+    """Base of every table: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+
+def seconds(duration: str) -> int:
+    """A time of cluster.toml, [D-]HH:MM[:SS], in seconds.
+
+    Slurm itself reads two numbers as MM:SS, so never hand it such a text: see slurm_time.
+    """
+    if not re.match(DURATION, duration):
+        raise ValueError(f"{duration!r} is not a time like 04:00:00 or 1-00:00:00")
+    days, _, clock = duration.rpartition("-")
+    parts = [int(part) for part in clock.split(":")] + [0]
+    return (int(days or 0) * 24 + parts[0]) * 3600 + parts[1] * 60 + parts[2]
+
+
+def slurm_time(duration: str) -> str:
+    """The same length of time as Slurm reads it, D-HH:MM:SS (slurm.conf(5), sbatch(1))."""
+    minutes, secs = divmod(seconds(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days}-{hours:02d}:{minutes:02d}:{secs:02d}"
