@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from cluster.hostlist import expand
-from cluster.network import SSH, Network
-from cluster.scheduling import Partition, Slurm
-from cluster.storage import Storage
+from cluster.network import SSH, Limits, Network
+from cluster.scheduling import Account, Partition, Qos, Slurm
+from cluster.storage import Quota, Storage
 from cluster.values import (
     AbsPath,
     Duration,
@@ -25,6 +25,7 @@ from cluster.values import (
     ModuleName,
     Name,
     Port,
+    PublicKey,
     Requirement,
     Text,
     Uid,
@@ -89,6 +90,7 @@ class UserEntry(Model):
     groups: Annotated[tuple[Name, ...], Field(min_length=1)]
     full_name: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:,]*$")] = ""
     shell: AbsPath = "/bin/bash"
+    ssh_keys: tuple[PublicKey, ...] = ()
 
 
 class Profile(Model):
@@ -129,11 +131,15 @@ class Cluster(Model):
     cluster: General
     network: Network
     ssh: SSH = SSH()
+    login: Limits = Limits()
     storage: Storage = Storage()
+    quotas: tuple[Quota, ...] = ()
     nodes: Annotated[tuple[NodeEntry, ...], Field(min_length=1)]
     groups: tuple[GroupEntry, ...] = ()
     users: tuple[UserEntry, ...] = ()
     slurm: Slurm = Slurm()
+    accounts: tuple[Account, ...] = ()
+    qos: tuple[Qos, ...] = ()
     partitions: tuple[Partition, ...] = ()
     profiles: tuple[Profile, ...] = ()
     hub: Hub = Hub()

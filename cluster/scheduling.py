@@ -17,6 +17,10 @@ class Slurm(Model):
     node_port: Port = 6818
     database_port: Port = 6819
     mpi_default: Literal["pmix", "pmi2", "none"] = "pmix"
+    mail: bool = False  # job mail through the login node's mail program
+    # only people with a job may log in to a compute node, into that job (pam_slurm_adopt)
+    ssh_needs_job: bool = False
+    health_check: bool = True
 
 
 class Partition(Model):
@@ -30,3 +34,31 @@ class Partition(Model):
     oversubscribe: Annotated[int, Field(ge=1, le=1024)] = 1
     max_cpus_per_node: Annotated[int, Field(ge=1)] | None = None
     default_memory_per_cpu_mb: Annotated[int, Field(ge=16)] | None = None
+    max_nodes: Annotated[int, Field(ge=1)] | None = None  # of one job
+    priority: Annotated[int, Field(ge=1, le=65533)] = 1  # PriorityTier; notebooks and jobs alike
+    groups: tuple[Name, ...] = ()  # who may use it; empty: everyone
+    qos: Name | None = None  # limits that hold for the whole partition
+
+
+class Qos(Model):
+    """[[qos]]: a named set of limits; the first is everyone's default. 0 or None: no limit."""
+
+    name: Name
+    priority: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    max_time: Duration | None = None
+    max_jobs_per_user: Annotated[int, Field(ge=0)] = 0
+    max_submitted_per_user: Annotated[int, Field(ge=0)] = 0
+    max_cpus_per_user: Annotated[int, Field(ge=0)] = 0
+    max_nodes_per_user: Annotated[int, Field(ge=0)] = 0
+
+
+class Account(Model):
+    """[[accounts]]: a Slurm account, with who is in it; everyone is in slurm.account too."""
+
+    name: Name
+    groups: tuple[Name, ...] = ()
+    users: tuple[Name, ...] = ()
+    coordinators: tuple[Name, ...] = ()
+    shares: Annotated[int, Field(ge=1)] = 1  # fairshare
+    qos: tuple[Name, ...] = ()
+    max_cpu_minutes: Annotated[int, Field(ge=0)] = 0  # GrpTRESMins; 0: no limit

@@ -26,6 +26,15 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Uid = Annotated[int, Field(ge=1000, lt=60000)]
 
 
+# One line of authorized_keys(5) without options
+PublicKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]+) "
+        r"[A-Za-z0-9+/=]+( [^\x00-\x1f\x7f]*)?$",
+        max_length=2000,
+    ),
+]
 # name[extras] with version conditions; no URLs, paths or options
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$")]

@@ -43,7 +43,8 @@ from sqlalchemy import inspect
 from traitlets import List, Unicode, default
 
 from cluster.load import load_public
-from cluster.model import NAME, Cluster, Profile
+from cluster.model import Cluster, Profile
+from cluster.values import NAME
 from spawners import api, handover, options, script, words
 from spawners.commands import CommandError, run
 from spawners.options import Choice, OptionError
