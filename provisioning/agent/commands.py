@@ -119,4 +119,4 @@ def wait_port(run: Run, wire: Wire) -> None:
         if not told:
             run.tell(f"waiting for {host}:{port}")
             told = True
-        time.sleep(0.5)
+        time.sleep(0.1)

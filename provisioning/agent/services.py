@@ -17,6 +17,11 @@ RUNNING = ("active", "reloading", "refreshing")
 START_SECONDS = 120  # above systemd's own 90 s, so that its message comes first
 JOURNAL_LINES = 15
 SETTLE_SECONDS = 1.0
+# Types whose start is over only when the daemon says that it is ready (systemd.service(5)).
+TELL_READY = ("forking", "notify", "notify-reload", "dbus", "oneshot")
+# Half a second a unit on Debian: update-rc.d for scripts that systemd does not read where a
+# unit of the same name is (systemctl's own variable).
+NO_SYSV = {"SYSTEMCTL_SKIP_SYSV": "1"}
 
 
 class State(NamedTuple):
@@ -25,6 +30,7 @@ class State(NamedTuple):
     load: str = "not-found"
     active: str = "inactive"
     enabled: str = ""
+    type: str = ""
 
     @property
     def running(self) -> bool:
@@ -52,7 +58,7 @@ class Units:
         if self.host.root:
             self.states.update({name: self._in_image(name) for name in names})
             return
-        properties = "--property=LoadState,ActiveState,UnitFileState"
+        properties = "--property=LoadState,ActiveState,UnitFileState,Type"
         try:
             outcome = self.host.run(["systemctl", "show", properties, "--", *names], timeout=30)
         except CannotStartError as error:
@@ -66,6 +72,7 @@ class Units:
                 values.get("LoadState", "not-found"),
                 values.get("ActiveState", "inactive"),
                 values.get("UnitFileState", ""),
+                values.get("Type", ""),
             )
 
     def _in_image(self, name: str) -> State:
@@ -86,7 +93,7 @@ def control(run: Run, verb: str, name: str, timeout: float = START_SECONDS) -> N
     argv = ["systemctl", verb, "--", name] if verb != "daemon-reload" else ["systemctl", verb]
     if run.host.root:
         argv[1:1] = [f"--root={run.host.root}"]
-    outcome = run.host.run(argv, timeout=timeout, outside=True)
+    outcome = run.host.run(argv, timeout=timeout, env=NO_SYSV, outside=True)
     if outcome.code != 0:
         raise AgentError(f"systemctl {verb} {name} failed: {outcome.tail(3)}{journal(run, name)}")
 
@@ -184,12 +191,13 @@ class ServiceUnit:
             control(run, verb, self.name, limit)
         self.units.forget()
         if verbs[-1] in ("start", "restart", "reload-or-restart"):
-            self._wait(run)
-            if not self.wire["wait_port"]:  # one that listens has read its configuration
+            ready = self._wait(run).type in TELL_READY
+            # One that listens, or says that it is ready, has read its configuration.
+            if not self.wire["wait_port"] and not ready:
                 run.started[self.name] = time.monotonic()
         run.notes.drop(self.notes())
 
-    def _wait(self, run: Run) -> None:
+    def _wait(self, run: Run) -> State:
         """Until it runs and, if asked, listens."""
         port = self.wire["wait_port"]
         end = time.monotonic() + self.wire["timeout"]
@@ -201,13 +209,13 @@ class ServiceUnit:
                     f"{self.name} started and is now {state.active}{journal(run, self.name)}"
                 )
             if state.running and (not port or listening(run.host, port)):
-                return
+                return state
             if time.monotonic() > end:
                 late = f"does not listen on port {port}" if port else f"is still {state.active}"
                 raise AgentError(
                     f"{self.name} {late} after {self.wire['timeout']} s{journal(run, self.name)}"
                 )
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     @staticmethod
     def entry(_run: Run, wire: Wire) -> dict[str, Any]:

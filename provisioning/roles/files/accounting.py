@@ -106,27 +106,23 @@ def levels(wanted: dict[str, Any], users: dict[str, tuple[str, str]]) -> Iterato
             yield ["modify", "user", "where", who, "set", "adminlevel=" + level]
 
 
-def wait_for_database() -> None:
-    """slurmdbd listens before it answers; give it a while."""
+def patient_steps(wanted: dict[str, Any]) -> list[list[str]]:
+    """The same, of a slurmdbd that may have started just now: it listens before it answers."""
     end = time.monotonic() + READY
     while True:
         try:
-            sacctmgr("show", "cluster", "format=cluster")
+            return steps(wanted)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             if time.monotonic() > end:
                 raise RuntimeError(f"slurmdbd did not answer in {READY} s ({error})") from error
-            time.sleep(1)
-        else:
-            return
+            time.sleep(0.2)
 
 
 def main(arguments: list[str]) -> int:
     check = arguments[:1] == ["--check"]
     wanted = json.loads(Path(arguments[-1]).read_text(encoding="utf-8"))
     try:
-        if not check:
-            wait_for_database()
-        todo = steps(wanted)
+        todo = steps(wanted) if check else patient_steps(wanted)
         if check:
             return 1 if todo else 0
         for words in todo:
