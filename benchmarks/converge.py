@@ -37,6 +37,7 @@ from practicum.rooms import ROLES
 from provisioning import engine
 from provisioning.facts import Facts
 from provisioning.lab import LabInfo
+from provisioning.remembered import remembered
 from provisioning.report import Silent
 from provisioning.role import Context, declare
 
@@ -102,11 +103,11 @@ class Peer:
 def gathered(info: LabInfo) -> dict[str, Facts]:
     """Facts as the last plan left them beside cluster.toml; asked for if there was none."""
     base = info.cluster_toml.parent
-    known = engine.remembered(base)
+    known = remembered(base)
     if not known:
         cluster = load(info.cluster_toml)
         engine.plan(cluster, (), {}, base=base, reporter=Silent())
-        known = engine.remembered(base)
+        known = remembered(base)
     return {name: Facts.from_wire(wire) for name, wire in known.items()}
 
 

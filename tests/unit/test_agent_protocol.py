@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from provisioning import payload
-from provisioning.engine import AgentRefusalError, Session, apply_target
+from provisioning.engine import apply_target
 from provisioning.facts import Facts
 from provisioning.report import Silent
 from provisioning.resources import Command, Declared, Image, Resource, file
+from provisioning.session import AgentRefusalError, Session
 from provisioning.transport import LocalTarget, ProcessChannel, TransportError, image_target
 
 
