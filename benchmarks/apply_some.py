@@ -1,6 +1,6 @@
 """One ``practicum apply`` for the benchmark: the same path with a choice of roles.
 
-    python apply_some.py CLUSTER_TOML all|ground|plain [--plan]
+    python apply_some.py CLUSTER_TOML all|ground|plain [--plan | --targets N]
 
 ``all`` are the product's roles, ``ground`` those of provisioning.roles (names, accounts, munge,
 accounting, Slurm, MPI), ``plain`` the same without services and commands. Prints one JSON object.
@@ -13,6 +13,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+
+from many import Twins
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -58,14 +60,19 @@ class Spans:
         self.events.append((time.time(), "", text))
 
 
-def main(path: Path, choice: str, plan_only: bool) -> int:
+def main(path: Path, choice: str, plan_only: bool, targets: int) -> int:
     began = time.time()
     cluster = load(path)
     secrets = load_secrets(secrets_path(path), cluster)
     spans = Spans()
     chosen = roles(choice)
     base = path.resolve().parent
-    if plan_only:
+    if targets:
+        with Twins(cluster, chosen, secrets, base, targets, spans) as cohort:
+            cohort.connect(install_python=True)
+            planned = cohort.plan()
+        errors, made = planned.errors, planned.pending
+    elif plan_only:
         planned = engine.plan(cluster, chosen, secrets, base=base, reporter=spans)
         errors, made = planned.errors, 0
     else:
@@ -87,4 +94,6 @@ def main(path: Path, choice: str, plan_only: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], "--plan" in sys.argv[3:]))
+    more = sys.argv[3:]
+    number = int(more[more.index("--targets") + 1]) if "--targets" in more else 0
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], "--plan" in more, number))

@@ -9,6 +9,9 @@ All of it with the ground floor's roles (names, accounts, munge, MariaDB, slurmd
    against ``ansible-playbook --check --diff`` and the run itself.
 3. ``first, no daemons``: the same without services and commands, whose own time is nobody's merit.
 
+4. ``targets``: no change again, with every role of the product, over 3, 15 and 60 targets: the
+   lab's nodes and twins of them (many.py). No apply has anything to do, so it ends with its plan.
+
 Wall seconds, CPU seconds of the machine that steers, CPU seconds of the nodes.
 """
 
@@ -27,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import many
 from apply_some import roles
 from common import Group, Timed, say
 from playbook import write
@@ -39,12 +43,13 @@ from provisioning.facts import Facts
 from provisioning.lab import LabInfo
 from provisioning.remembered import remembered
 from provisioning.report import Silent
-from provisioning.role import Context, declare
 
 ANSIBLE = "ansible-core==2.19.14"
 HERE = Path(__file__).resolve().parent
 Figures = dict[str, float]
 WAITED = ("service:", "command:")
+NODES = common.NODES
+PARTS = ["no-change", "targets", "first", "plain"]
 
 
 def ansible() -> Path:
@@ -64,19 +69,16 @@ def ansible() -> Path:
 class Peer:
     """The playbook for one lab and one choice of roles, and Ansible to run it."""
 
-    def __init__(self, info: LabInfo, choice: str, folder: Path) -> None:
+    def __init__(self, info: LabInfo, choice: str, folder: Path, targets: int = NODES) -> None:
         self.folder = folder
         self.info = info
         cluster = load(info.cluster_toml)
         secrets = load_secrets(secrets_path(info.cluster_toml), cluster)
         base = info.cluster_toml.parent
         facts = gathered(info)
-        declared = [
-            declare(roles(choice), Context(cluster, node, facts, secrets))
-            for node in cluster.machines
-        ]
+        declared, addresses = many.declared(cluster, roles(choice), facts, secrets, targets)
         self.resources = sum(len(items) for one in declared for _, items in one.stages)
-        self.tasks = write(folder, cluster, base, declared, "/usr/bin/python3")
+        self.tasks = write(folder, cluster, base, declared, "/usr/bin/python3", addresses)
 
     def run(self, *options: str) -> tuple[Timed, dict[str, Any]]:
         spans = self.folder / "spans.json"
@@ -131,9 +133,11 @@ def union(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
-def ours(info: LabInfo, choice: str) -> Figures:
+def ours(info: LabInfo, choice: str, targets: int = 0) -> Figures:
     """One apply by practicum: the whole process, Python's start and imports too."""
     argv = [sys.executable, str(HERE / "apply_some.py"), str(info.cluster_toml), choice]
+    if targets:
+        argv += ["--targets", str(targets)]
     nodes = Nodes(info)
     before = nodes.seconds
     done = common.timed(argv)
@@ -213,6 +217,35 @@ def no_change(info: LabInfo, folder: Path, choice: str, runs: tuple[int, int]) -
     }
 
 
+def over_targets(info: LabInfo, folder: Path, counts: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Every role, no change, more and more targets. One run of the peer each: it takes minutes."""
+    most = many.twins(load(info.cluster_toml), max(counts))
+    many.lend_addresses(info, most)
+    ours(info, "all")
+    warm = Peer(info, "all", folder / "targets-warm")
+    theirs(warm)
+    warm.close()
+    say(f"all roles: {warm.resources} resources on {NODES} nodes; Ansible has run once")
+    found: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        peer = Peer(info, "all", folder / f"targets-{count}", count)
+        common.quiet_wait()
+        mine = [ours(info, "all", count) for _ in range(3)]
+        other = [theirs(peer)]
+        peer.close()
+        if any(run["changed"] for run in (*mine, *other)):
+            raise SystemExit(f"with {count} targets something was changed: these are no figures")
+        say(f"{count} targets: ours {mine[-1]['wall']:.2f} s, Ansible {other[-1]['wall']:.1f} s")
+        found[f"{count}_targets"] = {
+            "resources": peer.resources,
+            "tasks": peer.tasks,
+            "ours": common.medians(mine),
+            "peer": common.medians(other),
+            "runs": [len(mine), len(other)],
+        }
+    return found
+
+
 def first_time(name: str, folder: Path, choice: str, runs: int) -> dict[str, Any]:
     """New nodes for each run."""
     mine, other, left = [], [], 0
@@ -246,12 +279,13 @@ def first_time(name: str, folder: Path, choice: str, runs: int) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", choices=["no-change", "first", "plain"], action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--roles", choices=["all", "ground"], default="ground",
                         help="for the run without a change")  # fmt: skip
+    parser.add_argument("--targets", type=int, nargs="+", default=[3, 15, 60])
     parser.add_argument("--runs", type=int, default=2, help="of each first time, for both")
     options = parser.parse_args()
-    wanted = options.only or ["no-change", "first", "plain"]
+    wanted = options.only or PARTS
     ansible()
     parts: dict[str, dict[str, Any]] = {}
     folder = Path(tempfile.mkdtemp(prefix="practicum-benchmark-"))
@@ -259,6 +293,8 @@ def main() -> None:
         with common.own_lab(ROLES, provision=False) as info:
             if "no-change" in wanted:
                 parts["no_change"] = no_change(info, folder, options.roles, (3, 2))
+            if "targets" in wanted:
+                parts |= over_targets(info, folder, options.targets)
             if "first" in wanted:
                 parts["first"] = first_time(info.name, folder, "ground", options.runs)
             if "plain" in wanted:

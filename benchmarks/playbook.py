@@ -274,7 +274,12 @@ def changed(results: Sequence[str]) -> str:
 
 
 def write(
-    folder: Path, cluster: Cluster, base: Path, declared: Sequence[Declared], python: str
+    folder: Path,
+    cluster: Cluster,
+    base: Path,
+    declared: Sequence[Declared],
+    python: str,
+    addresses: Mapping[str, str],
 ) -> int:
     """Playbook, inventory, configuration and callback in ``folder``; the number of tasks.
 
@@ -282,11 +287,7 @@ def write(
     """
     folder.mkdir(mode=0o700, parents=True)
     books = [Book(one, folder / "files") for one in declared]
-    hosts = {
-        node.name: {"ansible_host": node.address}
-        for node in cluster.machines
-        if any(one.node == node.name for one in declared)
-    }
+    hosts = {one.node: {"ansible_host": addresses[one.node]} for one in declared}
     _json(folder / "inventory.yml", {"all": {"hosts": hosts}})
     plays: list[dict[str, Any]] = []
     facts = {"gather_facts": True, "gather_subset": ["!all", "min"]}
