@@ -218,3 +218,16 @@ def test_all_services_of_all_nodes_are_up(lab, run_on) -> None:
         state = run_on(node.name, ["systemctl", "is-system-running"]).stdout.strip()
         failed = run_on(node.name, ["systemctl", "list-units", "--failed", "--no-legend"]).stdout
         assert (state, failed.strip()) == ("running", ""), node.name
+
+
+def test_purge_removes_what_is_kept_for_the_next_lab(tmp_path: Path) -> None:
+    """In folders of its own: the trees of the labs that run beside it stay."""
+    kept, tree = tmp_path / "cache", tmp_path / "cache" / "trees" / "debian12-0"
+    (tree / "usr").mkdir(parents=True)
+    (tree / "usr" / "file").write_text("x")
+    env = {**os.environ, "PRACTICUM_CACHE": str(kept), "PRACTICUM_LABS": str(tmp_path / "labs")}
+    command = [sys.executable, "-m", "practicum", "lab", "down", "--name", "t-none", "--purge"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "and what was kept for the next one" in done.stdout
+    assert not kept.exists()
