@@ -14,7 +14,7 @@ from typing import Any, cast
 import typer
 
 from cluster.errors import PracticumError
-from practicum import converge, lab, setup, user
+from practicum import converge, lab, setup, status, user
 
 # click's UsageError, or the one of typer's own copy of click in its later versions.
 _CallError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -32,6 +32,7 @@ app.command()(setup.init)
 app.command()(setup.check)
 app.command()(converge.plan)
 app.command()(converge.apply)
+app.command()(status.status)
 app.add_typer(lab.app, name="lab")
 app.add_typer(user.app, name="user")
 

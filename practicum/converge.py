@@ -60,7 +60,7 @@ def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
     from practicum.rooms import ROLES
     from provisioning import engine
 
-    cluster, known = _read(file)
+    cluster, known = read(file)
     with reporter(json=json) as report:
         made = engine.plan(
             cluster, ROLES, known, base=_base(file), limit=_names(cluster, limit), reporter=report
@@ -80,7 +80,7 @@ def _apply(file: Path, limit: list[str], *, yes: bool, whole: bool, json: bool) 
     from practicum.rooms import ROLES
     from provisioning import engine
 
-    cluster, known = _read(file)
+    cluster, known = read(file)
     with reporter(json=json) as report:
         question = _Question(report, yes=yes, whole=whole, json=json)
         result = engine.apply(
@@ -122,7 +122,8 @@ class _Question:
         return not self.declined
 
 
-def _read(file: Path) -> tuple[Cluster, dict[str, str]]:
+def read(file: Path) -> tuple[Cluster, dict[str, str]]:
+    """The cluster and its secrets; ConfigError says what is wrong with either."""
     from cluster.load import load
     from cluster.secrets import load_secrets, secrets_path
 

@@ -50,6 +50,27 @@ class Plain:
     def pause(self) -> None:
         """Leave the terminal to others (a question) until the next report."""
 
+    def quiet(self) -> Plain:
+        """For what takes a few seconds: a live table shows it, plain lines would only be noise."""
+        return _Quiet(self)
+
+
+class _Quiet(Plain):
+    """Only lines that belong to no node."""
+
+    def __init__(self, loud: Plain) -> None:
+        super().__init__()
+        self._loud = loud
+
+    def node_state(self, node: str, state: str) -> None:
+        """Not told."""
+
+    def step(self, node: str, text: str) -> None:
+        """Not told."""
+
+    def line(self, text: str) -> None:
+        self._loud.line(text)
+
 
 class LiveTable(Plain):
     """A row for each node: what it is doing, and for how long."""
@@ -82,6 +103,9 @@ class LiveTable(Plain):
             live.stop()
         with self._lock:
             self._rows.clear()
+
+    def quiet(self) -> Plain:
+        return self
 
     def _row(self, node: str, state: str, text: str) -> None:
         from rich.live import Live

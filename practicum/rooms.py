@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hub.health
 import hub.role
 import kernels.role
 import lmod.role
+import provisioning.health
 import provisioning.roles
 import spawners.role
+from provisioning.health import Check
 from provisioning.role import Role
 
 ROLES: tuple[Role, ...] = (
@@ -15,4 +18,8 @@ ROLES: tuple[Role, ...] = (
     *kernels.role.ROLES,
     *spawners.role.ROLES,
     *hub.role.ROLES,
+)
+CHECKS: tuple[Check, ...] = (
+    *provisioning.health.CHECKS,
+    *hub.health.CHECKS,
 )

@@ -32,8 +32,8 @@ from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
 from cluster.errors import PracticumError
+from cluster.text import clean
 from spawners.munge import Munge, MungeError, Opened
-from spawners.words import clean
 
 MAX_REPORT = 256  # bytes of a port report
 MAX_CREDENTIAL = 16 * 1024  # bytes; a real one has about 400

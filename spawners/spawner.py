@@ -44,6 +44,7 @@ from traitlets import List, Unicode, default
 
 from cluster.load import load_public
 from cluster.model import Cluster, Profile
+from cluster.text import clean
 from cluster.values import NAME
 from spawners import api, handover, options, script, words
 from spawners.commands import CommandError, run
@@ -247,7 +248,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         # sudo would take #0 for root's number; our accounts are plain names
         if not re.fullmatch(NAME, self.user.name):
             raise SessionError(
-                f"{words.clean(repr(self.user.name), 60)} is no account's name here.",
+                f"{clean(repr(self.user.name), 60)} is no account's name here.",
                 reason="account",
                 status_code=403,
             )
@@ -333,7 +334,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     def report_failure(self, text: str) -> None:
         """The session's own reason, kept while the hub waits for it."""
         if self._awaiting:
-            self._failure = words.clean(text) or "it gave no reason"
+            self._failure = clean(text) or "it gave no reason"
             self.log.error("%s, job %s: %s", self._log_name, self.job_id, self._failure)
             self._news.set()
 
@@ -413,7 +414,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         for attempt in range(1, CANCEL_TRIES + 1):
             try:
                 done = await run(argv, timeout=CANCEL_TIMEOUT)
-                said = words.clean(done.err, 300)
+                said = clean(done.err, 300)
             except CommandError as error:
                 said = str(error)
             else:

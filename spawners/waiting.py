@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from cluster.text import clean
 from spawners import words
 from spawners.watcher import Kind, View
 
@@ -49,5 +50,5 @@ def too_late(view: View, limit: int) -> str:
             "Try again; if it stays so, tell the administrator."
         )
     if view.error:
-        return f"Slurm could not be asked for {limit} s: {words.clean(view.error, 200)}."
+        return f"Slurm could not be asked for {limit} s: {clean(view.error, 200)}."
     return f"Your session did not start within {limit} s. Try again later."

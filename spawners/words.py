@@ -7,6 +7,7 @@ import re
 from cluster.sacct import Record
 from cluster.slurm import Job
 from cluster.slurm_text import JobState
+from cluster.text import clean
 
 # Job reason codes, squeue(1) "JOB REASON CODES". Every value finishes "Waiting: ...".
 REASONS = {
@@ -36,7 +37,6 @@ REASONS = {
 }
 LIMIT = re.compile(r"^(QOS|Assoc)(Grp|Max)?\w*")
 UNAVAILABLE = re.compile(r"^ReqNodeNotAvail|^\(?Nodes? required for job are DOWN")
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
 # Exit codes of the launcher (spawners/files/launcher.py) that it could not explain to the hub,
 # and of the shell that starts it.
@@ -61,13 +61,6 @@ ENDS = {
     JobState.REVOKED: "its job was taken back",
     JobState.TIMEOUT: "its time was up",
 }
-
-
-def clean(text: str, limit: int = 500) -> str:
-    """Someone else's words, safe to show: one line, no control or direction characters, at
-    most ``limit`` of them."""
-    line = " ".join(UNPRINTABLE.sub(" ", text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def reason(word: str) -> str:

@@ -5,6 +5,9 @@
     {"op": "begin", "from": "who@where"}          → {"event": "begun"}
     {"op": "stage", "name": "base"}               → step and changed events, {"event": "done"}
     {"op": "finish"}                              → {"event": "finished"}
+    {"op": "clock"}                               → {"event": "clock", "time": seconds}
+    {"op": "look", "units": [...], ...}           → {"event": "look", ...} (provisioning.health)
+    {"op": "across", "credentials": {...}, ...}   → {"event": "across", ...}
     {"op": "bye"}, or the end of input            → the agent ends
 
 Whatever goes wrong comes back as {"event": "error", "text": sentence}.
@@ -16,6 +19,7 @@ import json
 import os
 import select
 import signal
+import time
 from typing import Any
 
 from provisioning.agent.facts import gather
@@ -79,8 +83,16 @@ class Agent:
         self.session: Session | None = None
         self.lock: Lock | None = None
         self.stamp = (0, 0)
+        self.tokens: Any = None  # provisioning.agent.look's, when asked for
 
     def serve(self) -> None:
+        try:
+            self._serve()
+        finally:
+            if self.tokens is not None:
+                self.tokens.remove()
+
+    def _serve(self) -> None:
         while True:
             message = self.wire.receive(SILENCE_SECONDS if self.lock else None)
             if message is None or message["op"] == "bye":
@@ -101,6 +113,23 @@ class Agent:
 
     def on_hello(self, message: dict[str, Any]) -> None:
         self.wire.send("hello", pid=os.getpid(), facts=gather(self.host, message["packages"]))
+
+    def on_clock(self, _message: dict[str, Any]) -> None:
+        self.wire.send("clock", time=time.time())
+
+    def on_look(self, message: dict[str, Any]) -> None:
+        from provisioning.agent import look  # noqa: PLC0415  an apply needs none of it
+
+        seen = look.machine(self.host, message)
+        if message["token"]:
+            self.tokens = look.Tokens()
+            seen["tokens"] = self.tokens.write(message["folders"], message["token"])
+        self.wire.send("look", **seen)
+
+    def on_across(self, message: dict[str, Any]) -> None:
+        from provisioning.agent import look  # noqa: PLC0415
+
+        self.wire.send("across", **look.across(message))
 
     def on_plan(self, message: dict[str, Any]) -> None:
         self.session = Session(self.host, message["stages"], message["key"])

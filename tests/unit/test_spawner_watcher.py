@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spawner_hub import Queue, job, record
 
 from cluster.slurm_text import JobState
+from cluster.text import UNPRINTABLE, clean
 from spawners import commands, words
 from spawners.commands import CommandError, run
 from spawners.munge import Munge, MungeError, read_opened
@@ -187,9 +188,9 @@ def test_sbatchs_words(said: str, text: str) -> None:
 
 @given(st.text(), st.integers(10, 600))
 def test_cleaned_text_is_one_short_printable_line(text: str, limit: int) -> None:
-    cleaned = words.clean(text, limit)
+    cleaned = clean(text, limit)
     assert len(cleaned) <= limit
-    assert not words.UNPRINTABLE.search(cleaned) and len(cleaned.splitlines()) <= 1
+    assert not UNPRINTABLE.search(cleaned) and len(cleaned.splitlines()) <= 1
 
 
 @pytest.mark.parametrize(
