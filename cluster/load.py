@@ -18,7 +18,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster import values
+from cluster import people, values
 from cluster.checks import check
 from cluster.errors import ConfigError
 from cluster.model import Cluster
@@ -36,7 +36,8 @@ _PATTERNS = {
     values.TEXT: "one line of text without control characters",
     values.PATH: "an absolute path of a-z A-Z 0-9 . _ - and /",
     r"^[A-Za-z0-9_+/-]+$": "a time zone like Europe/Berlin",
-    r"^[^\x00-\x1f\x7f:,]*$": "a full name in one line without : or ,",
+    values.FULL_NAME: "a full name in one line without : or ,",
+    values.EMAIL: "a mail address",
 }
 _WORDS = {
     "string_type": "text in quotes",
@@ -60,7 +61,23 @@ _BOUNDS = {
 
 
 def load(path: Path) -> Cluster:
-    """The cluster that ``path`` describes. ConfigError says what is wrong with it, and where."""
+    """The cluster that ``path`` and the accounts' files beside it (:mod:`cluster.people`)
+    describe. ConfigError says what is wrong with it, and where."""
+    sources = _Sources(path)
+    try:
+        # By way of JSON, since only there strict means: lists are tuples, but "4" is no number.
+        text = json.dumps(sources.data, default=_date)
+        cluster = Cluster.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        problems = [(tuple(item["loc"]), _sentence(item)) for item in error.errors()]
+        raise ConfigError(_report(sources, problems)) from None
+    found = [(problem.place, problem.text) for problem in check(cluster)]
+    if found:
+        raise ConfigError(_report(sources, found))
+    return cluster
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], Lines]:
     text = _read(path)
     try:
         data = tomllib.loads(text)
@@ -68,22 +85,47 @@ def load(path: Path) -> Cluster:
         raise ConfigError(_syntax(path, text, str(error))) from None
     except RecursionError:
         raise ConfigError(f"{path}: lists or tables are nested too deeply") from None
-    lines = Lines(text)
-    try:
-        # By way of JSON, since only there strict means: lists are tuples, but "4" is no number.
-        cluster = Cluster.model_validate_json(json.dumps(data, default=_date), strict=True)
-    except ValidationError as error:
-        problems = [(tuple(item["loc"]), _sentence(item)) for item in error.errors()]
-        raise ConfigError(_report(path, lines, problems)) from None
-    found = [(problem.place, problem.text) for problem in check(cluster)]
-    if found:
-        raise ConfigError(_report(path, lines, found))
-    return cluster
+    return data, Lines(text)
+
+
+class _Sources:
+    """The tables of cluster.toml with those of the accounts' files at their ends, and which
+    line of which file each comes from."""
+
+    def __init__(self, path: Path) -> None:
+        self.data, lines = _parse(path)
+        self._main = (path, lines)
+        # (key, from this index on) -> file
+        self._more: list[tuple[str, int, Path, Lines]] = []
+        for other in people.files(path):
+            self._join(other)
+
+    def _join(self, path: Path) -> None:
+        data, lines = _parse(path)
+        if wrong := people.strange(path, data):
+            raise ConfigError(wrong)
+        for key, rows in data.items():
+            own = self.data.setdefault(key, [])
+            if isinstance(own, list):  # if not, the model's own error says so
+                self._more.append((key, len(own), path, lines))
+                own += rows
+
+    def find(self, place: Place) -> tuple[Path, int, Place]:
+        """File, line, and the place within that file."""
+        for key, first, path, lines in reversed(self._more):
+            index = place[1] if place[:1] == (key,) and len(place) > 1 else -1
+            if isinstance(index, int) and index >= first:
+                inside = (key, index - first, *place[2:])
+                return path, lines.find(inside), inside
+        path, lines = self._main
+        return path, lines.find(place), place
 
 
 def public_json(cluster: Cluster) -> str:
-    """The copy for everyone on the login node: no ``ssh`` table; secrets are elsewhere anyway."""
-    return cluster.model_dump_json(exclude={"ssh"}, indent=1) + "\n"
+    """The copy for everyone on the login node: no ``ssh`` table, no mail addresses; secrets are
+    elsewhere anyway."""
+    hidden: dict[str, Any] = {"ssh": True, "users": {"__all__": {"email", "ssh_keys"}}}
+    return cluster.model_dump_json(exclude=hidden, indent=1) + "\n"
 
 
 def load_public(path: Path) -> Cluster:
@@ -137,9 +179,10 @@ def _date(value: object) -> list[str]:
     return [str(value)]
 
 
-def _report(path: Path, lines: Lines, problems: Sequence[tuple[Place, str]]) -> str:
-    ordered = sorted({(lines.find(place), dotted(place), text) for place, text in problems})
-    told = [f"{path}:{line}: {key}: {text}" for line, key, text in ordered[:SHOWN]]
+def _report(sources: _Sources, problems: Sequence[tuple[Place, str]]) -> str:
+    found = [(*sources.find(place), text) for place, text in problems]
+    ordered = sorted({(path, line, dotted(place), text) for path, line, place, text in found})
+    told = [f"{path}:{line}: {key}: {text}" for path, line, key, text in ordered[:SHOWN]]
     if len(ordered) > SHOWN:
         told.append(f"... and {len(ordered) - SHOWN} more")
     return "\n".join(told)

@@ -18,6 +18,8 @@ from cluster.network import SSH, Limits, Network
 from cluster.scheduling import Account, Partition, Qos, Slurm
 from cluster.storage import Quota, Storage
 from cluster.values import (
+    EMAIL,
+    FULL_NAME,
     AbsPath,
     Duration,
     Host,
@@ -88,7 +90,8 @@ class UserEntry(Model):
     name: Name
     uid: Uid
     groups: Annotated[tuple[Name, ...], Field(min_length=1)]
-    full_name: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:,]*$")] = ""
+    full_name: Annotated[str, StringConstraints(pattern=FULL_NAME)] = ""
+    email: Annotated[str, StringConstraints(pattern=EMAIL)] = ""
     shell: AbsPath = "/bin/bash"
     ssh_keys: tuple[PublicKey, ...] = ()
 

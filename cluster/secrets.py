@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cluster.errors import ConfigError, PracticumError, UsageError
@@ -58,9 +58,11 @@ def generate(known: Mapping[str, str] | None = None) -> dict[str, str]:
 def load_secrets(
     path: Path, cluster: Cluster | None = None, *, complete: bool = True
 ) -> dict[str, str]:
-    """Read the file. ConfigError when others can read it, when it is not such a file, when a
-    secret is missing (unless ``complete`` is False), or (with ``cluster``) when it holds a
-    password of nobody."""
+    """Read the file; with ``cluster``, without passwords of people it no longer has.
+
+    ConfigError when others can read it, when it is not such a file, or when a secret is missing
+    (unless ``complete`` is False).
+    """
     _only_owner(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -79,13 +81,8 @@ def load_secrets(
     if missing and complete:
         raise ConfigError(f"{path}: {', '.join(missing)} missing: run practicum init to add them")
     if cluster is not None:
-        users = {user.name for user in cluster.users}
-        for key in data:
-            if key.startswith(PASSWORD) and key.removeprefix(PASSWORD) not in users:
-                raise ConfigError(
-                    f"{path}: {key} is of nobody: cluster.toml has no user "
-                    f"{key.removeprefix(PASSWORD)}; remove the line or add the user"
-                )
+        for name in of_nobody(data, (user.name for user in cluster.users)):
+            del data[f"{PASSWORD}{name}"]
     return data
 
 
@@ -151,6 +148,12 @@ def hash_password(password: str) -> str:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise PracticumError("openssl passwd failed: is its installation complete?") from None
     return done.stdout.decode("ascii").strip()
+
+
+def of_nobody(values: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """Whom the file has a password for, though there is no such account."""
+    have = {key.removeprefix(PASSWORD) for key in values if key.startswith(PASSWORD)}
+    return sorted(have - set(names))
 
 
 def with_password(values: Mapping[str, str], user: str, password: str) -> dict[str, str]:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 NAME = r"^[a-z][a-z0-9_-]{0,30}$"
 HOST = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DURATION = r"^(\d+-)?\d{1,3}:\d{2}(:\d{2})?$"
+# passwd(5)'s comment field
+FULL_NAME = r"^[^\x00-\x1f\x7f:,]*$"
+EMAIL = r"^([A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+)?$"
 # No control characters anywhere that ends up in a configuration file or a script.
 TEXT = r"^[^\x00-\x1f\x7f]*$"
 

@@ -42,15 +42,18 @@ Keep a copy of {secrets_path(file).parent}/ in a safe place; it is never committ
 def check(file: File = DEFAULT_FILE, json: Json = False) -> None:
     """Tell whether cluster.toml can work, or what is wrong, where, and what would be right."""
     from cluster.load import load
-    from cluster.secrets import load_secrets, secrets_path
+    from cluster.secrets import load_secrets, of_nobody, secrets_path
 
     cluster = load(file)
     notes = []
     if secrets_path(file).exists():
-        known = load_secrets(secrets_path(file), cluster)
+        known = load_secrets(secrets_path(file))
         without = [user.name for user in cluster.users if f"password.{user.name}" not in known]
         if without:
             notes.append(f"no password yet: {', '.join(without)} (practicum user passwd NAME)")
+        gone = of_nobody(known, [user.name for user in cluster.users])
+        if gone:
+            notes.append(f"{secrets_path(file)} has passwords of nobody: {', '.join(gone)}")
     else:
         notes.append(f"there is no {secrets_path(file)} yet: practicum init makes it")
     if not (file.parent / cluster.ssh.key).exists():
