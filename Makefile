@@ -17,8 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Options for practicum lab, such as LAB="--name mine --nodes 4"
 LAB ?=
 
-.PHONY: help prepare prepare-lab prepare-test prepare-unit venv lab lab-down lab-info check test \
-	test-unit test-lab test-vm test-bare browser requirements commands clean
+.PHONY: help prepare prepare-lab prepare-test prepare-vm prepare-unit venv lab lab-down lab-info \
+	check test test-unit test-lab test-vm test-bare browser requirements commands clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,8 +46,9 @@ test-lab: prepare-test browser
 	@$(BIN)/pytest -q -m lab --tb=native --durations 10 tests/lab
 
 ifneq ($(wildcard tests/vm/test_*.py),)
-test-vm: prepare-test $(BIN)/.dev
-	@$(BIN)/pytest -q tests/vm
+test-vm: prepare-vm $(BIN)/.dev ## Tests on virtual machines: cgroups, NFS, quotas, clocks
+	@echo "==> tests on virtual machines"
+	@$(BIN)/pytest -q -m vm --tb=native --durations 10 tests/vm
 endif
 
 # A bare machine's system (debian12, debian13, ubuntu24.04), and targets if not all
@@ -60,13 +61,16 @@ benchmark-%: prepare-test browser
 
 venv: $(BIN)/.dev ## The Python environment for working on the code
 
-prepare: prepare-test browser ## Install everything that lab and tests need
+prepare: prepare-test prepare-vm browser ## Install everything that lab and tests need
 
 prepare-lab:
 	@.ci/prepare lab
 
 prepare-test:
 	@.ci/prepare test
+
+prepare-vm:
+	@.ci/prepare vm
 
 prepare-unit:
 	@.ci/prepare unit

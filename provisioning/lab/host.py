@@ -18,6 +18,8 @@ LEAST = {
 SYSCTL = Path("/proc/sys")
 # What they were, so that the last lab to go puts them back; gone after a restart, as they are.
 BEFORE = Path("/run/practicum-sysctl.json")
+# How command lines of those who need it begin: systemd-nspawn's option, QEMU's name.
+RUNNING = ("--machine=practicum.", "guest=practicum-vm.")
 _BUSY = "another lab is being set up: try again"
 
 
@@ -43,8 +45,9 @@ def ensure() -> None:
 
 def restore() -> None:
     """Put back what we raised, unless someone else has changed it since. Not while a node still
-    runs: of a lab kept elsewhere (PRACTICUM_LABS), or a bare machine (.ci/bare)."""
-    if processes_with("--machine=practicum."):
+    runs: of a lab kept elsewhere (PRACTICUM_LABS), a bare machine (.ci/bare), a virtual machine
+    of the tests."""
+    if any(processes_with(beginning) for beginning in RUNNING):
         return
     with locked("host", wait=30, busy=_BUSY):
         for name, value in _known().items():

@@ -1,0 +1,142 @@
+"""cluster.toml of the machines, as an admin would write it for two of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.model import Cluster
+from provisioning.facts import Facts
+from provisioning.lab import tree
+from provisioning.resources import Group, Package, Resource, User
+from provisioning.role import Context, Role, declare
+
+HEAD, NODE = "head", "node01"
+# An empty disk for the file server, and one that has a file system and must be refused.
+DATA_DISK, FULL_DISK = "PRACTICUM-DATA", "PRACTICUM-FULL"
+
+TEMPLATE = """\
+# Two virtual machines: one that serves, one that computes.
+
+[cluster]
+name = "vms"
+
+[network]
+subnet = "{subnet}"
+gateway = "{gateway}"
+
+[ssh]
+user = "root"
+key = "secrets/ssh_key"
+known_hosts = "secrets/known_hosts"
+connect_timeout = 60
+
+[storage]
+provider = "external"
+home = "/home"
+shared = "/nfs"
+
+[[nodes]]
+name = "head"
+address = "{head}"
+roles = ["login", "controller", "database", "storage"]
+
+[[nodes]]
+name = "node01"
+address = "{node}"
+roles = ["compute"]
+
+[[groups]]
+name = "students"
+gid = 2000
+role = "student"
+
+[[groups]]
+name = "instructors"
+gid = 2001
+role = "instructor"
+
+[[groups]]
+name = "admins"
+gid = 2002
+role = "admin"
+
+[[users]]
+name = "ada"
+uid = 2101
+groups = ["students"]
+full_name = "Ada Lovelace"
+
+[[users]]
+name = "ben"
+uid = 2102
+groups = ["students"]
+full_name = "Ben Alvarez"
+
+[[users]]
+name = "ines"
+uid = 2201
+groups = ["instructors"]
+full_name = "Ines Okafor"
+
+[[users]]
+name = "admin"
+uid = 2301
+groups = ["admins"]
+full_name = "The admin"
+
+[[partitions]]
+name = "notebook"
+nodes = "ALL"
+oversubscribe = 4
+max_time = "08:00:00"
+default_time = "04:00:00"
+default_memory_per_cpu_mb = 100
+
+[[partitions]]
+name = "batch"
+nodes = "ALL"
+default = true
+max_time = "1-00:00:00"
+default_time = "01:00:00"
+default_memory_per_cpu_mb = 200
+
+[[profiles]]
+name = "small"
+title = "Small"
+partition = "notebook"
+cpus = 1
+memory_mb = 300
+
+[[kernels]]
+name = "python3"
+title = "Python (class)"
+packages = ["numpy"]
+"""
+
+
+def packages(
+    guest: tree.Guest, cluster: Cluster, secrets: dict[str, str], roles: Sequence[Role]
+) -> list[dict[str, Any]]:
+    """Wire forms of what roles ask for that takes long and is the same for everyone: packages,
+    and the system accounts that these must find with the right ids. In the roles' order."""
+    own = Facts(
+        os_id=guest.family, os_codename=guest.suite, arch=platform.machine(), cgroup="v2",
+        cpus=2, cores_per_socket=2, memory_mb=1000,
+    )  # fmt: skip
+    facts = {machine.name: own for machine in cluster.machines}
+    found: dict[str, dict[str, Any]] = {}
+    for machine in cluster.machines:
+        declared = declare(roles, Context(cluster, machine, facts, secrets))
+        for _, resources in declared.stages:
+            for resource in resources:
+                if isinstance(resource, Package) or _system_account(resource):
+                    found.setdefault(resource.key, {**resource.to_wire(), "notify": []})
+    return list(found.values())
+
+
+def _system_account(resource: Resource) -> bool:
+    if isinstance(resource, Group):
+        return resource.gid < 1000
+    return isinstance(resource, User) and resource.uid < 1000 and not resource.password_hash

@@ -1,0 +1,180 @@
+"""One virtual machine: QEMU with software emulation, found again by the name it was given."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import PracticumError
+from provisioning.lab.system import Process, arguments, find_process, run
+from vmkit.image import ROOT_LABEL
+
+# Not `max`: it hung. These are x86-64-v2, which today's wheels of numpy are built for.
+CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+lahf-lm"
+KERNEL_LINE = (
+    f"root=LABEL={ROOT_LABEL} rw console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog "
+    "rcupdate.rcu_cpu_stall_suppress=1"
+)
+QEMU = {"x86_64": "qemu-system-x86_64"}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A further disk; ``serial`` is what the guest sees (at most 20 characters)."""
+
+    path: Path
+    serial: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A virtual machine, whether it runs or not. ``folder`` has its disks, console and sockets."""
+
+    cluster: str
+    name: str
+    folder: Path
+    address: str
+    mac: str
+    tap: str
+    memory_mb: int
+    cpus: int
+    machine_id: str
+    disks: tuple[Disk, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"practicum-vm.{self.cluster}.{self.name}"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.folder / "qemu.pid"
+
+    @property
+    def monitor(self) -> Path:
+        return self.folder / "qmp.sock"
+
+    def process(self) -> Process | None:
+        """Its QEMU, if that runs: the number in the pidfile, and the name to make sure."""
+        try:
+            pid = int(self.pidfile.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        process = find_process(pid)
+        named = f"guest={self.title}".encode() in arguments(pid)
+        return process if process and named else None
+
+    def command(self) -> list[str]:
+        """QEMU's command line."""
+        drives = [
+            f"file={self.folder}/root.qcow2,format=qcow2,if=none,id=root,cache=unsafe",
+            f"file={self.folder}/seed.tar,format=raw,if=none,id=seed,readonly=on",
+        ]
+        devices = [
+            "virtio-blk-pci,drive=root,serial=ROOT",
+            "virtio-blk-pci,drive=seed,serial=SEED",
+            "virtio-rng-pci",
+        ]
+        for index, disk in enumerate(self.disks):
+            # written through to this host: what a machine that loses its power has synced is there
+            drives.append(f"file={disk.path},format=raw,if=none,id=disk{index},cache=writeback")
+            devices.append(f"virtio-blk-pci,drive=disk{index},serial={disk.serial}")
+        devices.append(f"virtio-net-pci,netdev=lan,mac={self.mac},romfile=")
+        return [
+            "qemu-system-x86_64", "-name", f"guest={self.title}", "-nodefaults", "-no-user-config",
+            "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", CPU,
+            "-smp", str(self.cpus), "-m", str(self.memory_mb), "-display", "none", "-rtc", "base=utc",
+            "-kernel", f"{self.folder}/vmlinuz", "-initrd", f"{self.folder}/initrd",
+            "-append", f"{KERNEL_LINE} systemd.machine_id={self.machine_id}",
+            *(word for drive in drives for word in ("-drive", drive)),
+            "-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no",
+            *(word for device in devices for word in ("-device", device)),
+            "-chardev", f"file,id=console,path={self.console},append=on",
+            "-serial", "chardev:console",
+            "-qmp", f"unix:{self.monitor},server=on,wait=off",
+            "-pidfile", str(self.pidfile), "-daemonize",
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Power on; nothing to do if it runs. Does not wait for it to boot."""
+        if self.process():
+            return
+        self.pidfile.unlink(missing_ok=True)
+        self.monitor.unlink(missing_ok=True)
+        run(self.command(), timeout=60)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """A command of QEMU's monitor (QMP): system_reset, stop, cont, quit, ..."""
+        request: dict[str, Any] = {"execute": command}
+        if arguments:
+            request["arguments"] = {key.replace("_", "-"): v for key, v in arguments.items()}
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(20)
+            link.connect(str(self.monitor))
+            stream = link.makefile("rw")
+            json.loads(stream.readline())  # its greeting
+            for message in ({"execute": "qmp_capabilities"}, request):
+                stream.write(json.dumps(message) + "\n")
+                stream.flush()
+                while True:
+                    answer = json.loads(stream.readline() or '{"return": "gone"}')
+                    if "error" in answer:
+                        raise PracticumError(f"{self.title}: {answer['error']['desc']}")
+                    if "return" in answer:
+                        break
+            return answer["return"]
+
+    def power_off(self, patience: float = 20) -> None:
+        """As when the plug is pulled. Nothing to do if it does not run."""
+        process = self.process()
+        if process is None:
+            return
+        began = time.monotonic()
+        process.kill(signal.SIGTERM)  # QEMU writes its disks' metadata and ends
+        while process.alive():
+            if time.monotonic() > began + patience:
+                process.kill(signal.SIGKILL)
+            if time.monotonic() > began + patience + 20:
+                raise PracticumError(f"QEMU of {self.title} (process {process.pid}) does not end")
+            time.sleep(0.05)
+        self.pidfile.unlink(missing_ok=True)
+        self.monitor.unlink(missing_ok=True)
+
+    def banner(self) -> bool:
+        """Does an SSH server answer there?"""
+        try:
+            with socket.create_connection((self.address, 22), timeout=3) as link:
+                return link.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def console_tail(self, lines: int = 60) -> str:
+        if not self.console.exists():
+            return "it wrote nothing"
+        text = self.console.read_text(errors="replace").replace("\r", "")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def wait_for_ssh(machines: Sequence[Machine], timeout: float) -> None:
+    """Until every machine's SSH server answers; PracticumError quotes the console of one that
+    does not, or that has ended."""
+    deadline = time.monotonic() + timeout
+    for machine in machines:
+        while not machine.banner():
+            if machine.process() is None:
+                raise PracticumError(f"{machine.title} has ended:\n{machine.console_tail()}")
+            if time.monotonic() > deadline:
+                raise PracticumError(
+                    f"{machine.title} did not answer at {machine.address}:22 within {timeout:.0f} s"
+                    f":\n{machine.console_tail()}"
+                )
+            time.sleep(0.2)

@@ -1,0 +1,233 @@
+"""What tests do with the two machines: run commands, apply, reboot, pull the plug."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from cluster.errors import PracticumError
+from cluster.load import load
+from cluster.secrets import load_secrets, secrets_path
+from practicum.report import Plain
+from practicum.rooms import ROLES
+from provisioning import engine
+from provisioning.lab import access
+from provisioning.lab.system import write
+from provisioning.planning import Plan, Result
+from provisioning.role import Role
+from vmkit.cluster import BOOT_SECONDS, Pair
+from vmkit.machine import wait_for_ssh
+
+# Everything up to running jobs. The rooms above (kernels, hub) build Python environments,
+# which takes minutes on an emulated processor.
+CORE: tuple[Role, ...] = tuple(role for role in ROLES if role.stage not in ("software", "hub"))
+PRACTICUM = Path(sys.executable).with_name("practicum")
+# Of what the roles bring, and what lies below it.
+UNITS = (
+    "systemd-networkd", "chrony", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd",
+    "nfs-server", "nfs-mountd", "nftables", "practicum-hub",
+)  # fmt: skip
+
+Edit = Callable[[str], str]
+
+
+class Vms(Pair):
+    """The pair, running."""
+
+    # -- commands
+
+    def ssh_command(self, node: str, argv: Sequence[str], *, user: str = "root") -> list[str]:
+        """The command line that runs ``argv`` on a machine as ``user``: root comes in by key and
+        changes to that user (a login session of runuser's). Connections are shared, for a
+        handshake costs an emulated processor a second."""
+        options = {
+            "BatchMode": "yes",
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": str(self.key.with_name("known_hosts")),
+            "GlobalKnownHostsFile": "/dev/null",
+            "ConnectTimeout": "60",
+            "ServerAliveInterval": "10",
+            "LogLevel": "ERROR",
+            "ControlMaster": "auto",
+            "ControlPath": f"{self.folder}/{node}.ssh",
+            "ControlPersist": "300",
+        }
+        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        address = self.machines[node].address
+        return ["ssh", "-F", "none", "-T", "-i", str(self.key), *words, f"root@{address}",
+                *access.remote(argv, user)]  # fmt: skip
+
+    def run_on(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        user: str = "root",
+        input: str | None = None,
+        timeout: float = 180,
+    ) -> subprocess.CompletedProcess[str]:
+        """Output as text, status not checked. TimeoutExpired after ``timeout`` seconds."""
+        return subprocess.run(
+            self.ssh_command(node, argv, user=user), input=input or "", text=True,
+            capture_output=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def check_on(self, node: str, argv: Sequence[str], **options: object) -> str:
+        """The same for what must go well: its standard output, or AssertionError."""
+        done = self.run_on(node, argv, **options)  # type: ignore[arg-type]
+        assert done.returncode == 0, f"{node}: {' '.join(argv)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def until(
+        self, node: str, argv: Sequence[str], wanted: Callable[[str], bool], timeout: float = 120
+    ) -> str:
+        """Run it again and again until its output is as wanted; AssertionError shows the last."""
+        deadline = time.monotonic() + timeout
+        while True:
+            done = self.run_on(node, argv)
+            if wanted(done.stdout):
+                return done.stdout
+            assert time.monotonic() < deadline, (
+                f"{node}: {' '.join(argv)}: {done.stdout}{done.stderr}"
+            )
+            time.sleep(1)
+
+    # -- apply
+
+    def apply(self, edit: Edit | None = None, *, roles: Sequence[Role] = CORE) -> Result:
+        """Change cluster.toml by ``edit`` (text → text), then plan and apply as the command does.
+        AssertionError with the nodes' own sentences when one fails."""
+        if edit:
+            write(self.toml, edit(self.toml.read_text()))
+        result = self.try_apply(roles=roles)
+        assert result.ok, result.errors
+        return result
+
+    def try_apply(self, *, roles: Sequence[Role] = CORE) -> Result:
+        """The same; what went wrong is in the result."""
+        cluster = load(self.toml)
+        return engine.apply(
+            cluster, roles, load_secrets(secrets_path(self.toml)),
+            base=self.toml.parent, confirm=lambda _plan: True, reporter=Plain(),
+        )  # fmt: skip
+
+    def plan(self, *, roles: Sequence[Role] = CORE) -> Plan:
+        cluster = load(self.toml)
+        return engine.plan(
+            cluster, roles, load_secrets(secrets_path(self.toml)),
+            base=self.toml.parent, reporter=Plain(),
+        )  # fmt: skip
+
+    def practicum(self, *words: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
+        """The command itself, in the folder of cluster.toml (so `--file` is not needed)."""
+        return subprocess.run(
+            [str(PRACTICUM), *words], cwd=self.toml.parent, text=True, capture_output=True,
+            stdin=subprocess.DEVNULL, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    # -- power
+
+    def boot_id(self, node: str) -> str:
+        return self.check_on(node, ["cat", "/proc/sys/kernel/random/boot_id"]).strip()
+
+    def reboot(self, node: str, *, wait: bool = True) -> None:
+        """An orderly restart from inside."""
+        before = self.boot_id(node)
+        self.run_on(node, ["systemctl", "--no-block", "reboot"])
+        if wait:
+            self.wait_booted(node, before)
+
+    def wait_booted(self, node: str, before: str, timeout: float = BOOT_SECONDS) -> None:
+        """Until SSH answers in another boot than ``before`` (boot_id)."""
+        deadline = time.monotonic() + timeout
+        machine = self.machines[node]
+        while True:
+            self.close(node)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                wait_for_ssh([machine], max(1, deadline - time.monotonic()))
+                now = self.run_on(node, ["cat", "/proc/sys/kernel/random/boot_id"], timeout=60)
+                if now.returncode == 0 and now.stdout.strip() not in ("", before):
+                    return
+            if time.monotonic() > deadline:
+                raise PracticumError(f"{node} did not boot again:\n{machine.console_tail()}")
+            time.sleep(1)
+
+    def power_off(self, node: str) -> None:
+        """Pull the plug."""
+        self.close(node)
+        self.machines[node].power_off()
+
+    def power_on(self, node: str, *, wait: bool = True) -> None:
+        self.machines[node].start()
+        if wait:
+            wait_for_ssh([self.machines[node]], BOOT_SECONDS)
+
+    def reset(self, node: str, *, wait: bool = True) -> None:
+        """The reset button: nothing is written to the disks any more."""
+        before = self.boot_id(node)
+        self.close(node)
+        self.machines[node].ask("system_reset")
+        if wait:
+            self.wait_booted(node, before)
+
+    def set_clock(self, node: str, seconds: float) -> None:
+        """Put a machine's clock ahead by so many seconds (behind, if negative), its time service
+        stopped; :meth:`mend_clock` undoes it."""
+        self.run_on(node, ["systemctl", "stop", "chrony"])
+        self.check_on(node, ["date", "--set", f"@{time.time() + seconds:.0f}"])
+
+    def mend_clock(self, node: str) -> None:
+        self.check_on(node, ["date", "--set", f"@{time.time():.0f}"])
+        self.run_on(node, ["systemctl", "start", "chrony"])
+
+    # -- looking
+
+    def close(self, node: str) -> None:
+        """End the shared connection: after a reboot it leads nowhere."""
+        control = self.folder / f"{node}.ssh"
+        if control.exists():
+            subprocess.run(
+                ["ssh", "-F", "none", "-o", f"ControlPath={control}", "-O", "exit", "x"],
+                capture_output=True, timeout=20, check=False,
+            )  # fmt: skip
+        control.unlink(missing_ok=True)
+
+    def down(self) -> None:
+        for node in self.machines:
+            self.close(node)
+        super().down()
+
+    def evidence(self, lines: int = 40) -> Iterator[tuple[str, str]]:
+        """(title, text) of each console's end, and of what each service logged last."""
+        for name, machine in self.machines.items():
+            yield f"{name}: console", machine.console_tail()
+            if machine.process() is None:
+                yield f"{name}: journals", "the machine is off"
+                continue
+            words = ["journalctl", "--no-pager", "--quiet", f"--lines={lines}"]
+            try:
+                failed = self.run_on(name, ["systemctl", "--no-legend", "--failed"], timeout=60)
+                yield f"{name}: failed units", failed.stdout + failed.stderr
+                for unit in UNITS:
+                    done = self.run_on(name, [*words, f"--unit={unit}"], timeout=60)
+                    if done.stdout.strip():
+                        yield f"{name}: {unit}", done.stdout
+            except subprocess.TimeoutExpired:
+                yield f"{name}: journals", "the machine does not answer"
+
+
+def changes(result: Result | Plan) -> list[str]:
+    """What was (or would be) done, as text for a failing test."""
+    plan = result.plan if isinstance(result, Result) else result
+    return [f"{node}: {change.action} {change.key}" for node, change in plan.changes()
+            if change.action != "list"]  # fmt: skip
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    """The one JSON object that a command printed."""
+    return dict(json.loads(done.stdout))
