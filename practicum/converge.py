@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from practicum.options import DEFAULT_FILE, Diff, File, Json, Limit
+from practicum.targets import names
 
 if TYPE_CHECKING:
     from cluster.model import Cluster
@@ -63,7 +64,12 @@ def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
     cluster, known = read(file)
     with reporter(json=json) as report:
         made = engine.plan(
-            cluster, ROLES, known, base=_base(file), limit=_names(cluster, limit), reporter=report
+            cluster,
+            ROLES,
+            known,
+            base=_base(file),
+            limit=names(cluster, limit, "--limit"),
+            reporter=report,
         )
     if json:
         typer.echo(show.plan_json(made))
@@ -88,7 +94,7 @@ def _apply(file: Path, limit: list[str], *, yes: bool, whole: bool, json: bool) 
             ROLES,
             known,
             base=_base(file),
-            limit=_names(cluster, limit),
+            limit=names(cluster, limit, "--limit"),
             confirm=question.ask,
             reporter=report,
         )
@@ -133,22 +139,3 @@ def read(file: Path) -> tuple[Cluster, dict[str, str]]:
 
 def _base(file: Path) -> Path:
     return file.resolve().parent
-
-
-def _names(cluster: Cluster, limit: list[str]) -> list[str]:
-    """The nodes that --limit names; UsageError lists the ones there are."""
-    from cluster.errors import UsageError
-    from cluster.hostlist import expand, fold
-
-    known = [node.name for node in cluster.machines]
-    chosen: list[str] = []
-    for item in limit:
-        try:
-            names = expand(item)
-        except ValueError as error:
-            raise UsageError(f"--limit: {error}") from None
-        strange = [name for name in names if name not in known]
-        if strange:
-            raise UsageError(f"--limit: there is no node {fold(strange)}; there are {fold(known)}")
-        chosen += names
-    return chosen

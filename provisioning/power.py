@@ -1,0 +1,233 @@
+"""Rebooting and switching off machines: what one does, told and waited for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.errors import PracticumError
+from cluster.model import Cluster, Node, NodeRole
+from cluster.sinfo import NodeState
+from provisioning.controller import Controller
+from provisioning.report import Reporter
+from provisioning.ssh import Remote, ssh_target
+from provisioning.transport import TransportError
+
+THREADS = 32
+BOOT_SECONDS = 900  # a Pi that checks its card takes minutes
+OFF_SECONDS = 180
+READY_SECONDS = 180  # until slurmd has registered
+POLL_SECONDS = 2.0
+REASON = "practicum: reboot"  # a drain of ours, also of a run that was interrupted
+DRAINED = (NodeState.DRAINED, NodeState.DRAINING)
+
+
+def is_here(node: Node) -> bool:
+    """Whether that node is the machine we run on: only an own address can be bound to."""
+    kind = socket.AF_INET6 if ":" in node.address else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((node.address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def is_compute_only(node: Node) -> bool:
+    return node.roles == frozenset({NodeRole.COMPUTE})
+
+
+@dataclass
+class Outcome:
+    """What became of each node: a sentence, and whether it is a failure."""
+
+    said: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Rebooting:
+    """Drain, wait for jobs, reboot, wait for the node, give it jobs again."""
+
+    def __init__(self, cluster: Cluster, base: Path, reporter: Reporter) -> None:
+        self.cluster = cluster
+        self.base = base
+        self.reporter = reporter
+        self.controller = Controller(cluster, base)
+        self.outcome = Outcome()
+        self._ours: set[str] = set()
+        self._asking = threading.Lock()  # one question to the controller at a time is enough
+
+    def run(self, nodes: Sequence[Node], *, wait_seconds: float, now: bool = False) -> Outcome:
+        """All at once; machines that are more than compute nodes last, one by one. With ``now``
+        jobs are not waited for."""
+        compute = [node for node in nodes if node.has(NodeRole.COMPUTE)]
+        self._drain([node.name for node in compute])
+        by_name = {node.name: node for node in nodes}
+        with ThreadPoolExecutor(THREADS) as pool:
+
+            def freed(name: str) -> None:
+                if is_compute_only(by_name[name]):
+                    pool.submit(self._one, by_name[name])
+
+            names = [node.name for node in compute]
+            left: list[str] = []
+            if now:
+                for name in names:
+                    freed(name)
+            else:
+                left = self.controller.wait_free(names, wait_seconds, self.reporter.line, freed)
+        for name in left:
+            self.outcome.failed[name] = (
+                f"jobs still run on {name}: it stays drained; wait longer with --wait, or end "
+                "them with --now"
+            )
+        for node in nodes:
+            if not is_compute_only(node) and node.name not in left:
+                self._one(node)
+        return self.outcome
+
+    def _drain(self, names: Sequence[str]) -> None:
+        """Nodes that somebody else drained stay so in the end."""
+        if not names:
+            return
+        views = self.controller.views()
+        free = []
+        for name in names:
+            view = views.get(name)
+            if view is None:
+                continue
+            if view.state not in DRAINED:
+                free.append(name)
+            if view.state not in DRAINED or view.reason == REASON:
+                self._ours.add(name)
+        if free:
+            self.controller.drain(free, REASON)
+
+    def _one(self, node: Node) -> None:
+        try:
+            self.outcome.said[node.name] = self._reboot(node)
+        except PracticumError as error:
+            self.outcome.failed[node.name] = str(error)
+
+    def _reboot(self, node: Node) -> str:
+        began = time.monotonic()
+        with Remote(ssh_target(self.cluster, node, self.base)) as remote:
+            before = boot_mark(remote)
+            self.reporter.node_state(node.name, "rebooting")
+            order(remote, "reboot")
+        wait_for_boot(self.cluster, node, self.base, before)
+        took = f"rebooted in {time.monotonic() - began:.0f} s"
+        if not node.has(NodeRole.COMPUTE):
+            self.reporter.node_state(node.name, "is back")
+            return took
+        self.reporter.node_state(node.name, "waiting for slurmd")
+        with self._asking:
+            if self.controller.wait_ready(node.name, READY_SECONDS) is None:
+                raise PracticumError(
+                    f"{node.name} is back, but Slurm does not hear of it: see practicum status"
+                )
+            if node.name not in self._ours:
+                return f"{took}; it stays drained, as it was before"
+            self.controller.resume([node.name])
+        self.reporter.node_state(node.name, "is back")
+        return f"{took}, takes jobs again"
+
+
+def boot_mark(remote: Remote) -> str:
+    """Another after every boot: the kernel's id of it, and (in containers, which share that) the
+    start time of the first process (proc(5), stat, field 22)."""
+    done = remote.run(["cat", "/proc/sys/kernel/random/boot_id", "/proc/1/stat"], check=True)
+    boot, _, stat = done.out.partition("\n")
+    return f"{boot.strip()} {stat.rpartition(')')[2].split()[19]}"
+
+
+def order(remote: Remote, verb: str) -> None:
+    """Tell systemd. The connection may end before it has said that it will."""
+    try:
+        done = remote.run(["systemctl", "--no-block", verb], timeout=30)
+    except TransportError:
+        return
+    if done.code not in (0, -1):
+        raise PracticumError(f"{remote.target.name} does not {verb}: {done.said}")
+
+
+def wait_for_boot(cluster: Cluster, node: Node, base: Path, before: str) -> None:
+    """PracticumError when the node has not come back in BOOT_SECONDS."""
+    end = time.monotonic() + BOOT_SECONDS
+    said = "it does not answer"
+    while time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+        try:
+            with Remote(ssh_target(cluster, node, base)) as remote:
+                if boot_mark(remote) != before:
+                    return
+                said = "it still runs as before"
+        except TransportError as error:
+            said = str(error)
+    raise PracticumError(
+        f"{node.name} has not come back within {BOOT_SECONDS // 60} minutes ({said}): look at its "
+        "screen; then practicum node reboot again, or node resume"
+    )
+
+
+def answers(node: Node, port: int) -> bool:
+    """Whether anything listens at the node's SSH port."""
+    try:
+        with socket.create_connection((node.address, port), timeout=2) as connection:
+            return bool(connection.recv(4))
+    except OSError:
+        return False
+
+
+def switch_off(
+    cluster: Cluster, base: Path, nodes: Sequence[Node], reporter: Reporter
+) -> dict[str, str]:
+    """Switch several machines off and wait until none answers; sentences of what failed."""
+    failed: dict[str, str] = {}
+
+    def one(node: Node) -> None:
+        try:
+            if not answers(node, cluster.ssh.port):
+                reporter.node_state(node.name, "is off already")
+                return
+            with Remote(ssh_target(cluster, node, base)) as remote:
+                reporter.node_state(node.name, "switching off")
+                order(remote, "poweroff")
+            _until(lambda: not answers(node, cluster.ssh.port), OFF_SECONDS)
+            reporter.node_state(node.name, "is off")
+        except TimeoutError:
+            failed[node.name] = f"{node.name} still answers after {OFF_SECONDS} s: look at it"
+        except PracticumError as error:
+            failed[node.name] = str(error)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(one, nodes))
+    return failed
+
+
+def _until(what: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.5)
+
+
+def tiers(nodes: Sequence[Node]) -> list[list[Node]]:
+    """In which order machines go off: compute nodes, then what they rest on, storage last, and
+    the machine we run on after all others."""
+    first: list[Node] = []
+    second: list[Node] = []
+    third: list[Node] = []
+    for node in nodes:
+        if is_here(node):
+            continue
+        place = third if node.has(NodeRole.STORAGE) else first if is_compute_only(node) else second
+        place.append(node)
+    here = [node for node in nodes if is_here(node)]
+    return [tier for tier in (first, second, third, here) if tier]
