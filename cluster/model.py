@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from cluster.hostlist import expand
+from cluster.keep import Keep
 from cluster.network import SSH, Limits, Network
 from cluster.scheduling import Account, Partition, Qos, Slurm
 from cluster.storage import Quota, Storage
@@ -147,6 +148,7 @@ class Cluster(Model):
     profiles: tuple[Profile, ...] = ()
     hub: Hub = Hub()
     kernels: tuple[Kernel, ...] = ()
+    keep: tuple[Keep, ...] = ()
 
     @property
     def machines(self) -> tuple[Node, ...]:
@@ -184,6 +186,14 @@ class Cluster(Model):
         if partition.nodes == "ALL":
             return tuple(node.name for node in self.with_role(NodeRole.COMPUTE))
         return tuple(expand(partition.nodes))
+
+    def kept_paths(self, node: str) -> frozenset[str]:
+        """Files that [[keep]] leaves to the admin on that node."""
+        return frozenset(
+            entry.path
+            for entry in self.keep
+            if entry.nodes == "ALL" or node in expand(entry.nodes)
+        )
 
     def groups_with(self, role: str) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.role == role)

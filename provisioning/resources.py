@@ -77,6 +77,7 @@ class File(Resource):
     mode: int = 0o644
     secret: bool = False
     once: bool = False  # only if missing: what is there is the admin's
+    keep: bool = False  # cluster.toml's [[keep]]: as once, and the plan says so
     validate: tuple[str, ...] = ()
 
     @property
@@ -132,6 +133,7 @@ class Line(Resource):
     line: str
     match: str = ""
     present: bool = True
+    keep: bool = False  # cluster.toml's [[keep]]: the file stays as it is
 
     @property
     def name(self) -> str:

@@ -6,15 +6,17 @@ together and hands them down, so this package never knows the rooms above it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from cluster.model import Cluster, Node
 from provisioning.facts import Facts
-from provisioning.resources import Declared, Resource
+from provisioning.resources import Declared, File, Line, Resource
 
 # In this order; a stage starts on any node when the one before is done on all nodes.
 STAGES = (
+    "network",
     "base",
     "identity",
     "storage",
@@ -28,6 +30,32 @@ STAGES = (
 
 
 @dataclass(frozen=True)
+class Opening:
+    """A port that a node's role wants reached from elsewhere than the cluster's own nodes, which
+    always reach each other: from ``outside`` ([network] outside, and the cluster's network), from
+    all of the cluster's ``network``. ``login`` is the other way round: of the nodes too, only
+    login nodes may.
+    """
+
+    ports: tuple[int, int]  # lowest and highest
+    source: Literal["outside", "network", "login"]
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+def opening(
+    port: int,
+    source: Literal["outside", "network", "login"],
+    protocol: Literal["tcp", "udp"] = "tcp",
+) -> Opening:
+    """An :class:`Opening` of a single port."""
+    return Opening((port, port), source, protocol)
+
+
+def no_openings(_cluster: Cluster) -> Sequence[Opening]:
+    return ()
+
+
+@dataclass(frozen=True)
 class Context:
     """All that a role may look at."""
 
@@ -35,6 +63,7 @@ class Context:
     node: Node
     facts: Mapping[str, Facts]  # by node name; only of nodes that answered
     secrets: Mapping[str, str] = field(default_factory=dict)
+    openings: tuple[Opening, ...] = ()  # of all roles of this node; filled in by declare
 
     @property
     def own(self) -> Facts:
@@ -49,6 +78,7 @@ class Role:
     stage: str
     where: Callable[[Cluster, Node], bool]
     build: Callable[[Context], Sequence[Resource]]
+    openings: Callable[[Cluster], Sequence[Opening]] = no_openings
 
 
 def declare(roles: Sequence[Role], context: Context) -> Declared:
@@ -56,14 +86,19 @@ def declare(roles: Sequence[Role], context: Context) -> Declared:
 
     ValueError when two roles declare one resource differently: that is a fault in the roles.
     """
+    here_roles = [role for role in roles if role.where(context.cluster, context.node)]
+    wanted = [one for role in here_roles for one in role.openings(context.cluster)]
+    context = replace(context, openings=tuple(dict.fromkeys(wanted)))
     seen: dict[str, Resource] = {}
+    kept = context.cluster.kept_paths(context.node.name)
     stages: list[tuple[str, tuple[Resource, ...]]] = []
     for stage in STAGES:
         here: list[Resource] = []
-        for role in roles:
-            if role.stage != stage or not role.where(context.cluster, context.node):
+        for role in here_roles:
+            if role.stage != stage:
                 continue
-            for resource in role.build(context):
+            for built in role.build(context):
+                resource = _kept(built, kept)
                 known = seen.get(resource.key)
                 if known is None:
                     seen[resource.key] = resource
@@ -74,3 +109,10 @@ def declare(roles: Sequence[Role], context: Context) -> Declared:
                     )
         stages.append((stage, tuple(here)))
     return Declared(node=context.node.name, stages=tuple(stages))
+
+
+def _kept(resource: Resource, paths: Collection[str]) -> Resource:
+    """Files, and lines of files, that [[keep]] leaves to the admin."""
+    if isinstance(resource, File | Line) and resource.path in paths:
+        return replace(resource, keep=True)
+    return resource

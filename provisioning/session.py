@@ -37,12 +37,14 @@ class Session:
         self.changes: list[Change] = []
         self._channel: Channel | None = None
         self.busy = False
+        self.managed = True  # whether practicum has been there before
 
     def open(self) -> Facts:
         """Start the agent. TransportError or AgentRefusalError say why it cannot be."""
         self.reporter.node_state(self.name, "connecting")
         self._channel = self.target.open()
         answer = self.ask({"op": "hello", "packages": list(ASKED_PACKAGES)}, FACTS_SECONDS)
+        self.managed = answer["managed"]
         return Facts.from_wire(answer["facts"])
 
     def plan(self, declared: Declared, key: str) -> NodePlan:

@@ -98,6 +98,8 @@ class PathUnit:
         content, changed = self._content(seen)
         if content is None:
             return None
+        if seen.kind == "file" and any(wire.get("keep") for wire in self.members):
+            return self._kept(run, seen, content)
         mode, uid, gid = self._attributes(run, seen)
         news = _news(seen, content, mode, uid, gid)
         if not news:
@@ -107,6 +109,24 @@ class PathUnit:
             lambda: self._write(run, seen, content, mode, uid, gid, follow),
             lambda: run.expect(self.path, Seen("file", content, mode, _or(uid), _or(gid)), follow),
             self._notify(changed),
+        )
+
+    def _kept(self, run: Run, seen: Seen, content: bytes) -> Work | None:
+        """The admin has taken it over: told, not done."""
+        if seen.content == content:
+            return None
+        text = f"keep {self.path} as it is ([[keep]] in cluster.toml)"
+        diff = difference(run, self.path, seen.content, content, self._secret(run))
+        return Work([Change(f"file:{self.path}", "list", text, diff)], lambda: None)
+
+    def _edited(self, run: Run, seen: Seen) -> bool:
+        """Whether somebody changed what we wrote: the manifest has a hash of that."""
+        known = run.manifest.get(f"file:{self.path}")
+        return bool(
+            self.file
+            and seen.kind == "file"
+            and known.get("done")
+            and known.get("digest", "") not in ("", digest(run.key, seen.content))
         )
 
     def _content(self, seen: Seen) -> tuple[bytes | None, list[Wire]]:
@@ -153,6 +173,8 @@ class PathUnit:
             owner = f"{self.file['owner']}:{self.file['group']}"
             summary = f"write {self.path} ({len(content)} bytes, {mode:04o} {owner})"
         else:
+            if self._edited(run, seen):
+                news = [*news, "edited on the node since the last apply: see [[keep]]"]
             summary = f"{'write' if new else 'edit'} {self.path} ({', '.join(news)})"
         diff = difference(run, self.path, seen.content, content, self._secret(run))
         return Change(key, "create" if new else "update", summary, diff)
@@ -172,6 +194,8 @@ class PathUnit:
             raise AgentError(f"{folder} is not there, so {self.path} cannot be: declare it first")
         if self.file and not run.manifest.get(f"file:{self.path}").get("digest"):
             backup(run.host, self.path)
+        elif self._edited(run, seen):
+            backup(run.host, self.path, ".edited")
         self._intend(run, seen, content)
         check = None
         if self.file and self.file["validate"]:

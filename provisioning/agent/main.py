@@ -25,6 +25,7 @@ from typing import Any
 from provisioning.agent.facts import gather
 from provisioning.agent.host import AgentError, Host
 from provisioning.agent.lock import Lock
+from provisioning.agent.record import MANIFEST
 from provisioning.agent.session import Session, explain
 from provisioning.agent.work import Change
 
@@ -112,7 +113,12 @@ class Agent:
                 self.wire.send("error", text=f"the agent failed: {error!r}", trace=where)
 
     def on_hello(self, message: dict[str, Any]) -> None:
-        self.wire.send("hello", pid=os.getpid(), facts=gather(self.host, message["packages"]))
+        self.wire.send(
+            "hello",
+            pid=os.getpid(),
+            facts=gather(self.host, message["packages"]),
+            managed=self.host.exists(MANIFEST),
+        )
 
     def on_clock(self, _message: dict[str, Any]) -> None:
         self.wire.send("clock", time=time.time())

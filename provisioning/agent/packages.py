@@ -39,6 +39,9 @@ UNKNOWN = re.compile(
     r"Unable to locate package (\S+)|Package '?([^'\s]+)'? has no installation candidate"
     r"|Couldn't find any package by (?:glob|regex) '([^']+)'"
 )
+# The package's file has gone from the mirror since apt's lists were made.
+GONE = re.compile(r"Failed to fetch (\S+)\s+404")
+FETCH = re.compile(r"Failed to fetch (\w+://[^/\s]+)")
 UNREACHABLE = re.compile(
     r"Could not resolve|Could not connect|Cannot initiate the connection|Connection (?:timed out|"
     r"refused|failed)|Failed to fetch|Network is unreachable|Certificate verification failed|"
@@ -169,8 +172,23 @@ def configure(run: Run) -> None:
     run.tell("finishing half-installed packages")
     argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
     outcome = run.host.run(argv, timeout=APT_TIMEOUT, env=APT_ENV)
-    if outcome.code != 0:
-        raise AgentError(_sentence(outcome, "dpkg --configure -a"))
+    left = [name for name in installed_on(run.host).broken if name != "dpkg"]
+    if left:  # their files are not all there: fetch and unpack them once more
+        run.tell(f"installing again: {' '.join(left)}")
+        if _stale(run.host):
+            update(run)
+        argv = ["apt-get", "install", "--reinstall", "-y", "-q", *OPTIONS, "--", *left]
+        outcome = run.host.run(argv, timeout=APT_TIMEOUT, env=APT_ENV)
+        left = installed_on(run.host).broken
+    if outcome.code == 0:
+        return
+    said = _sentence(outcome, "dpkg --configure -a")
+    if left:
+        said = (
+            f"{', '.join(left)} is half-installed on this node and cannot be repaired: remove it "
+            f"by hand (apt-get purge {' '.join(left)}), then apply again\n{said}"
+        )
+    raise AgentError(said)
 
 
 def install(run: Run, names: Sequence[str]) -> None:
@@ -242,13 +260,20 @@ def _sentence(outcome: Outcome, command: str) -> str:
     if unknown:
         names = ", ".join(sorted(set(unknown)))
         return (
-            f"apt knows no package {names} here: check the name, or the package sources in "
-            "/etc/apt, and apply again"
+            f"apt knows no package {names} here: check the name, or whether the mirrors in "
+            "/etc/apt have it for this system, and apply again"
+        )
+    if gone := GONE.search(text):
+        return (
+            f"the mirror does not have {gone[1]} any more: apply again later, or name another "
+            "mirror in /etc/apt"
         )
     if UNREACHABLE.search(text):
+        sites = ", ".join(sorted(set(FETCH.findall(text)))[:3])
+        which = f" ({sites})" if sites else ""
         return (
-            "the package sources cannot be reached from this node: check its network, DNS and "
-            f"apt's proxy, and apply again\n{said}"
+            f"the package sources cannot be reached from this node{which}: check its network, DNS "
+            f"and apt's proxy, and apply again\n{said}"
         )
     locked = LOCKED.search(text)
     if locked:

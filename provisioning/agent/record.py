@@ -129,11 +129,15 @@ class Notes:
             self.host.remove(PENDING)
 
 
-def backup(host: Host, path: str) -> None:
-    """Keep what is at ``path`` now, once: the state before practicum. A link is kept as a link."""
-    copy = BACKUP + path
+def backup(host: Host, path: str, suffix: str = "") -> None:
+    """Keep what is at ``path`` now, once: the state before practicum. A link is kept as a link.
+
+    With a suffix (".edited") always the latest: what somebody had made of our file.
+    """
+    copy = BACKUP + path + suffix
     seen = host.look(path)
-    if seen.kind not in ("file", "link") or host.look(copy, read=False).kind != "missing":
+    taken = not suffix and host.look(copy, read=False).kind != "missing"
+    if seen.kind not in ("file", "link") or taken:
         return
     host.makedirs(FOLDER, 0o700)
     host.makedirs(os.path.dirname(copy), 0o700)

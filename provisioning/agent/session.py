@@ -228,7 +228,7 @@ class Session:
     def _step(self, unit: Any, waits: list[Wire], changed: Callable[[Change], None]) -> None:
         run = self.run
         work = unit.examine(run)
-        if work is None:
+        if work is None or work.changes[0].action == "list":
             for wire in unit.members:
                 if wire["kind"] != "command":
                     fields = unit.entry(run, wire)

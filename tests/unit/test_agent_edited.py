@@ -1,0 +1,70 @@
+"""Files that somebody changed by hand on a node: told, kept if cluster.toml says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agent_scratch import Scratch, scratch
+
+from provisioning.resources import File, Line, file
+
+PATH = "/etc/app.conf"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Scratch:
+    made = scratch(tmp_path / "tree")
+    made.apply(file(PATH, "port=1\n"))
+    return made
+
+
+def test_an_edit_by_hand_is_told_and_a_copy_stays(tree: Scratch) -> None:
+    tree.write(PATH, "port=2\n")
+    (change,) = tree.plan(file(PATH, "port=1\n"))
+    assert "edited on the node since the last apply" in change.summary
+    assert "-port=2" in change.diff
+    tree.apply(file(PATH, "port=1\n"))
+    assert tree.text(PATH) == "port=1\n"
+    assert tree.text(f"/var/lib/practicum/backup{PATH}.edited") == "port=2\n"
+    assert tree.plan(file(PATH, "port=1\n")) == []
+
+
+def test_our_own_change_is_not_taken_for_an_edit(tree: Scratch) -> None:
+    (change,) = tree.apply(file(PATH, "port=3\n"))
+    assert change.summary == f"edit {PATH} (content)"
+    assert not tree.path(f"/var/lib/practicum/backup{PATH}.edited").exists()
+
+
+def test_an_edit_to_what_is_wanted_now_needs_nothing(tree: Scratch) -> None:
+    tree.write(PATH, "port=2\n")
+    assert tree.plan(file(PATH, "port=2\n")) == []
+
+
+def test_a_kept_file_stays_and_the_plan_says_so(tree: Scratch) -> None:
+    tree.write(PATH, "port=2\n")
+    kept: File = replace(file(PATH, "port=1\n", notify=("run:x",)), keep=True)
+    line = Line(path=PATH, line="user=me", keep=True)
+    (change,) = tree.plan(kept, line)
+    assert (change.action, change.key) == ("list", f"file:{PATH}")
+    assert f"keep {PATH} as it is" in change.summary
+    assert "-port=2" in change.diff
+    assert tree.apply(kept, line) == []
+    assert tree.text(PATH) == "port=2\n"
+    # No longer kept: it is ours again, and the edit is told.
+    assert "edited on the node" in tree.plan(file(PATH, "port=1\n"))[0].summary
+
+
+def test_a_kept_file_with_other_work_in_its_stage(tree: Scratch) -> None:
+    tree.write(PATH, "port=2\n")
+    kept = replace(file(PATH, "port=1\n"), keep=True)
+    tree.apply(kept, file("/etc/other", "1\n"))
+    assert tree.text("/etc/other") == "1\n"
+    assert tree.text(PATH) == "port=2\n"
+
+
+def test_a_kept_file_that_is_missing_is_written(tree: Scratch) -> None:
+    tree.path(PATH).unlink()
+    tree.apply(replace(file(PATH, "port=1\n"), keep=True))
+    assert tree.text(PATH) == "port=1\n"
