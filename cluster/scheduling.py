@@ -35,13 +35,17 @@ class Partition(Model):
     max_cpus_per_node: Annotated[int, Field(ge=1)] | None = None
     default_memory_per_cpu_mb: Annotated[int, Field(ge=16)] | None = None
     max_nodes: Annotated[int, Field(ge=1)] | None = None  # of one job
-    priority: Annotated[int, Field(ge=1, le=65533)] = 1  # PriorityTier; notebooks and jobs alike
+    # Whose waiting jobs come first (PriorityJobFactor). It changes nothing about shared cores.
+    priority: Annotated[int, Field(ge=1, le=65533)] = 1
     groups: tuple[Name, ...] = ()  # who may use it; empty: everyone
     qos: Name | None = None  # limits that hold for the whole partition
 
 
 class Qos(Model):
-    """[[qos]]: a named set of limits; the first is everyone's default. 0 or None: no limit."""
+    """[[qos]]: a named set of limits; the first is everyone's default. 0 or None: no limit.
+
+    A job that is over a limit by itself is refused when it is submitted (DenyOnLimit).
+    """
 
     name: Name
     priority: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -53,7 +57,12 @@ class Qos(Model):
 
 
 class Account(Model):
-    """[[accounts]]: a Slurm account, with who is in it; everyone is in slurm.account too."""
+    """[[accounts]]: a Slurm account, with who is in it; everyone is in slurm.account too.
+
+    Of ``qos`` the first is the account's default; empty: the first of [[qos]] alone. One named as
+    slurm.account sets that one's shares and limits. ``max_cpu_minutes`` counts use that fades by
+    half each week (PriorityDecayHalfLife).
+    """
 
     name: Name
     groups: tuple[Name, ...] = ()

@@ -11,6 +11,7 @@ import provisioning.roles
 import spawners.role
 from provisioning.health import Check
 from provisioning.role import Role
+from provisioning.roles.slurm_accounting import LAST_ROLES
 
 ROLES: tuple[Role, ...] = (
     *provisioning.roles.ROLES,
@@ -18,6 +19,7 @@ ROLES: tuple[Role, ...] = (
     *kernels.role.ROLES,
     *spawners.role.ROLES,
     *hub.role.ROLES,
+    *LAST_ROLES,
 )
 CHECKS: tuple[Check, ...] = (
     *provisioning.health.CHECKS,

@@ -25,6 +25,12 @@ class Facts:
     memory_mb: int = 0
     container: bool = False
     cgroup: str = ""  # "v2", "v1" or "hybrid"
+    # what cgroup v2 can limit here: "cpuset cpu io memory pids"; None: not told
+    cgroup_controllers: str | None = None
+    boot_line: str = ""  # the file of a board's boot command line, "" where there is none
+    # the release that last wrote this node's accounting database, "22.05.8"; "" for none
+    slurm_database: str = ""
+    slurm_queue: bool = False  # a controller's state (queue, job numbers) is kept here
     # versions of installed Debian packages that roles ask about; absent = not installed
     packages: Mapping[str, str] = field(default_factory=dict)
 
@@ -35,4 +41,13 @@ class Facts:
 
 
 # The packages whose versions are facts.
-ASKED_PACKAGES = ("lmod", "mariadb-server", "munge", "openmpi-bin", "slurmctld", "slurmd", "sudo")
+ASKED_PACKAGES = (
+    "lmod",
+    "mariadb-server",
+    "munge",
+    "openmpi-bin",
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "sudo",
+)

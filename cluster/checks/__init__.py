@@ -5,7 +5,17 @@ Each check yields problems; :mod:`cluster.load` adds file and line.
 
 from __future__ import annotations
 
-from cluster.checks import general, network, nodes, people, scheduling, software, storage
+from cluster.checks import (
+    accounting,
+    general,
+    keep,
+    network,
+    nodes,
+    people,
+    scheduling,
+    software,
+    storage,
+)
 from cluster.checks.problem import Problem
 from cluster.model import Cluster
 
@@ -20,7 +30,10 @@ CHECKS = (
     storage.storage,
     scheduling.partitions,
     scheduling.profiles,
+    accounting.qos,
+    accounting.accounts,
     software.kernels,
+    keep.keep,
     network.ports,
 )
 

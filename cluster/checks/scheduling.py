@@ -59,6 +59,23 @@ def _partition(cluster: Cluster, index: int, part: Partition) -> Iterator[Proble
                 (*here, "nodes"),
                 f'{name} runs no jobs: add "compute" to its roles, or leave it out',
             )
+    if len(set(names)) < len(names):
+        yield Problem((*here, "nodes"), "a node is listed twice")
+    yield from _limits(cluster, here, part, len(names))
+
+
+def _limits(cluster: Cluster, here: Place, part: Partition, nodes: int) -> Iterator[Problem]:
+    """Who may use it, and how much of it one job may have."""
+    if part.max_nodes and part.max_nodes > nodes:
+        yield Problem(
+            (*here, "max_nodes"), f"{part.max_nodes} is more than the {nodes} nodes it has"
+        )
+    groups = [group.name for group in cluster.groups]
+    for place, group in enumerate(part.groups):
+        if group not in groups:
+            yield Problem((*here, "groups", place), unknown(group, groups, "group"))
+    if part.qos is not None and part.qos not in {qos.name for qos in cluster.qos}:
+        yield Problem((*here, "qos"), unknown(part.qos, [q.name for q in cluster.qos], "QOS"))
 
 
 def profiles(cluster: Cluster) -> Iterator[Problem]:
@@ -76,7 +93,22 @@ def profiles(cluster: Cluster) -> Iterator[Problem]:
         if part is None:
             yield Problem((*here, "partition"), unknown(profile.partition, known, "partition"))
         else:
+            yield from _profile_allowed(here, profile, part)
             yield from _profile_fits(cluster, here, profile, part)
+
+
+def _profile_allowed(here: Place, profile: Profile, part: Partition) -> Iterator[Problem]:
+    """Nobody is offered what their partition refuses."""
+    if not part.groups:
+        return
+    outside = [group for group in profile.groups if group not in part.groups]
+    if outside or not profile.groups:
+        who = f"for {', '.join(outside)}" if outside else "for everyone"
+        yield Problem(
+            (*here, "groups"),
+            f"it is {who}, but partition {part.name} takes only {', '.join(part.groups)}: "
+            "name no other groups here",
+        )
 
 
 def _profile_fits(

@@ -28,6 +28,10 @@ def gather(host: Host, asked: Sequence[str]) -> dict[str, Any]:
         "memory_mb": memory_mb(_text("/proc/meminfo")),
         "container": container(),
         "cgroup": cgroup(),
+        "cgroup_controllers": controllers(),
+        "boot_line": boot_line(host),
+        "slurm_database": host.text("/var/lib/practicum/slurm-database").strip(),
+        "slurm_queue": host.exists("/var/lib/slurm/slurmctld/job_state"),
         "packages": {name: versions[name] for name in asked if name in versions},
     }
     facts.update(
@@ -89,6 +93,24 @@ def cgroup() -> str:
     if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         return "v2"
     return "hybrid" if os.path.isdir("/sys/fs/cgroup/unified") else "v1"
+
+
+def controllers() -> str | None:
+    """What cgroup v2 can limit (cgroups(7)); a board's firmware may switch memory off."""
+    try:
+        with open("/sys/fs/cgroup/cgroup.controllers", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return None
+
+
+def boot_line(host: Host) -> str:
+    """Where a Raspberry Pi's firmware reads the kernel's command line: the first since Debian 12,
+    the second before."""
+    for path in ("/boot/firmware/cmdline.txt", "/boot/cmdline.txt"):
+        if host.exists(path):
+            return path
+    return ""
 
 
 def _topology(cpu: int, name: str) -> int:

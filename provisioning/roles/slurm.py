@@ -1,9 +1,6 @@
-"""Slurm: controller, compute nodes and login nodes; accounting's clusters, accounts and users."""
+"""Slurm: controller, compute nodes and login nodes."""
 
 from __future__ import annotations
-
-import json
-from importlib import resources as package_files
 
 from cluster.model import Cluster, Node, NodeRole
 from provisioning.resources import (
@@ -17,17 +14,14 @@ from provisioning.resources import (
     file,
 )
 from provisioning.role import Context, Role
-from provisioning.roles.slurm_conf import cgroup_conf, slurm_conf
+from provisioning.roles import boot_line, slurm_access, slurm_jobs
+from provisioning.roles.own_files import FOLDER, own_file
+from provisioning.roles.slurm_accounting import declared_accounting
+from provisioning.roles.slurm_conf import MAIL, cgroup_conf, memory_is_off, slurm_conf
+from provisioning.roles.slurm_release import refuse_mixture, refuse_move
 from provisioning.roles.where import everywhere, on, on_first
 
-HUB_USER = "practicum-hub"
-ACCOUNTING = "/usr/local/lib/practicum/accounting.py"
-WANTED = "/etc/practicum/accounting.json"
-
-
-def own_file(name: str) -> str:
-    return package_files.files("provisioning.roles").joinpath("files", name).read_text()
-
+CHECK_CONF = f"{FOLDER}/check_slurm_conf.py"
 
 # Slurm's daemons reopen their logs on SIGUSR2.
 LOGROTATE = """/var/log/slurm/*.log {
@@ -52,45 +46,40 @@ def folders(_context: Context) -> list[Resource]:
         Directory(path="/var/log/slurm", owner="slurm", group="slurm"),
         Directory(path="/var/lib/slurm", owner="slurm", group="slurm"),
         Directory(path="/etc/practicum"),
-        Directory(path="/usr/local/lib/practicum"),
+        Directory(path=FOLDER),
         file("/etc/logrotate.d/practicum-slurm", LOGROTATE),
     ]
 
 
-def accounting(cluster: Cluster) -> str:
-    """The associations that should exist, as the node's script reads them.
-
-    The hub's user is an operator: with PrivateData nobody else sees others' jobs.
-    """
-    people = [user.name for user in cluster.users]
-    wanted = {
-        "cluster": cluster.cluster.name,
-        "accounts": [cluster.slurm.account],
-        "users": {name: [cluster.slurm.account] for name in [*people, HUB_USER]},
-        "operators": [HUB_USER],
-    }
-    return json.dumps(wanted, indent=1, sort_keys=True) + "\n"
+def mail(context: Context) -> list[Resource]:
+    """Job mail goes to people's mailboxes on the controller; further on if its mail system does."""
+    if not context.cluster.slurm.mail:
+        return []
+    return [
+        Package(package="bsd-mailx"),  # brings a mail system, if the node has none
+        file(MAIL, own_file("slurm-mail"), mode=0o755),
+    ]
 
 
 def controller(context: Context) -> list[Resource]:
+    """PracticumError when the queue would be left behind on another node."""
     cluster = context.cluster
+    refuse_move(cluster, NodeRole.CONTROLLER, context.facts)
     changed = ("restart:slurmctld", "run:slurm-reconfigure")
-    database = cluster.first(NodeRole.DATABASE)
     return [
         Package(package="slurmctld"),
         Package(package="slurm-client"),
         Directory(path="/var/lib/slurm/slurmctld", owner="slurm", group="slurm", mode=0o700),
+        *mail(context),
         file("/etc/slurm/cgroup.conf", cgroup_conf(cluster, context.facts), notify=changed),
-        file("/etc/slurm/slurm.conf", slurm_conf(cluster, context.facts), notify=changed),
-        WaitPort(host=database.address, port=cluster.slurm.database_port),
-        file(ACCOUNTING, own_file("accounting.py"), mode=0o755),
-        file(WANTED, accounting(cluster)),
-        Command(
-            id="slurm-accounting",
-            check=("python3", "-I", ACCOUNTING, "--check", WANTED),
-            run=("python3", "-I", ACCOUNTING, WANTED),
-            summary="bring Slurm's accounts, users and operators up to date",
+        file(CHECK_CONF, own_file("check_slurm_conf.py"), mode=0o755),
+        file(
+            "/etc/slurm/slurm.conf",
+            slurm_conf(cluster, context.facts),
+            notify=changed,
+            validate=(CHECK_CONF, "{}"),
         ),
+        *declared_accounting(context),
         Service(service="slurmctld", wait_port=cluster.slurm.controller_port),
         Command(
             id="slurm-reconfigure",
@@ -120,7 +109,10 @@ RestartSec=5
 
 
 def compute(context: Context) -> list[Resource]:
+    """A board whose memory limits are still off cannot run slurmd: it starts with the board."""
     cluster = context.cluster
+    refuse_mixture(cluster, context.node.name, context.facts)
+    ready = not memory_is_off(context.own)
     controller_node = cluster.first(NodeRole.CONTROLLER)
     return [
         Package(package="slurmd"),
@@ -138,7 +130,11 @@ def compute(context: Context) -> list[Resource]:
             notify=("restart:slurmd",),
         ),
         WaitPort(host=controller_node.address, port=cluster.slurm.controller_port),
-        Service(service="slurmd", wait_port=cluster.slurm.node_port),
+        Service(
+            service="slurmd",
+            running=ready,
+            wait_port=cluster.slurm.node_port if ready else 0,
+        ),
     ]
 
 
@@ -162,8 +158,11 @@ def client(context: Context) -> list[Resource]:
 
 
 ROLES = (
+    *boot_line.ROLES,
     Role("slurm-folders", "trust", everywhere, folders),
+    *slurm_jobs.ROLES,
     Role("slurmctld", "controller", on_first(NodeRole.CONTROLLER), controller),
     Role("slurmd", "compute", on(NodeRole.COMPUTE), compute),
     Role("slurm-client", "compute", is_client, client),
+    *slurm_access.ROLES,
 )

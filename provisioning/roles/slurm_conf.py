@@ -12,12 +12,25 @@ from cluster.model import Cluster, Node, NodeRole
 from cluster.scheduling import Partition
 from cluster.values import slurm_time
 from provisioning.facts import Facts
+from provisioning.roles.own_files import FOLDER
 
 WRITTEN = "# Written by practicum from cluster.toml; `practicum apply` writes it again."
 # Below the physical memory, or a kernel update that takes a little more drains the node.
 MEMORY_SHARE = 0.95
 # What a job gets for each core when it asks for nothing.
 DEFAULT_MEMORY_PER_CPU_MB = 256
+MAIL = f"{FOLDER}/slurm-mail"
+# Whoever used much of late comes after the others; waiting counts a little, QOS and partitions as
+# much as use does. Named, since the default was "first come, first served" up to 23.02.
+PRIORITIES = (
+    "PriorityType=priority/multifactor",
+    "PriorityWeightFairshare=10000",
+    "PriorityWeightQOS=10000",
+    "PriorityWeightPartition=10000",
+    "PriorityWeightAge=1000",
+    "PriorityMaxAge=1-00:00:00",
+    "PriorityDecayHalfLife=7-00:00:00",
+)
 
 
 def has_cgroup_v2(facts: Facts) -> bool:
@@ -25,11 +38,27 @@ def has_cgroup_v2(facts: Facts) -> bool:
     return facts.cgroup == "v2" and not facts.container
 
 
+def memory_is_off(facts: Facts) -> bool:
+    """A board whose firmware switched the memory cgroup off. The boot line turns it on
+    (:mod:`provisioning.roles.boot_line`), from the next start on; until then slurmd cannot run."""
+    known = facts.cgroup_controllers
+    return has_cgroup_v2(facts) and known is not None and "memory" not in known.split()
+
+
 def limits_by_cgroup(cluster: Cluster, facts: Mapping[str, Facts]) -> bool:
-    """Whether every compute node that answered can: slurm.conf and cgroup.conf must agree."""
+    """Whether every compute node that answered can: slurm.conf and cgroup.conf must agree.
+
+    A board that has to be started again first counts as one that can: the others need not lose
+    their limits for it.
+    """
     compute = cluster.with_role(NodeRole.COMPUTE)
     known = [facts[node.name] for node in compute if node.name in facts]
     return bool(compute) and all(has_cgroup_v2(fact) for fact in known)
+
+
+def is_head(node: Node) -> bool:
+    """It has the hub or the controller to run, so it takes jobs last."""
+    return node.has(NodeRole.LOGIN) or node.has(NodeRole.CONTROLLER)
 
 
 def node_line(node: Node, facts: Facts | None) -> str:
@@ -49,9 +78,11 @@ def node_line(node: Node, facts: Facts | None) -> str:
             f"CPUs={facts.cpus} Sockets={facts.sockets} CoresPerSocket={facts.cores_per_socket} "
             f"ThreadsPerCore={facts.threads_per_core}"
         )
-    # The head node takes jobs last: it has the hub and the controller to run.
-    weight = 100 if node.has(NodeRole.LOGIN) or node.has(NodeRole.CONTROLLER) else 1
-    return f"{head} {shape} RealMemory={memory} Weight={weight} State=UNKNOWN"
+    state = "State=UNKNOWN"
+    if memory_is_off(facts):  # it returns by itself after its restart (ReturnToService)
+        state = 'State=DOWN Reason="memory limits are off until it is restarted"'
+    weight = 100 if is_head(node) else 1
+    return f"{head} {shape} RealMemory={memory} Weight={weight} {state}"
 
 
 def partition_line(cluster: Cluster, partition: Partition) -> str:
@@ -73,11 +104,39 @@ def partition_line(cluster: Cluster, partition: Partition) -> str:
             f"MaxTime={slurm_time(partition.max_time)}",
             f"DefaultTime={slurm_time(partition.default_time)}",
             f"OverSubscribe=FORCE:{partition.oversubscribe}",
+            # not PriorityTier: partitions of unlike tiers would no longer share cores
+            f"PriorityJobFactor={partition.priority}",
+            *([f"MaxNodes={partition.max_nodes}"] if partition.max_nodes else []),
+            *([f"AllowGroups={','.join(partition.groups)}"] if partition.groups else []),
+            *([f"QOS={partition.qos}"] if partition.qos else []),
             *([f"MaxCPUsPerNode={cpus}"] if cpus else []),
             *([f"DefMemPerCPU={memory}"] if memory else []),
             "State=UP",
         ]
     )
+
+
+def job_scripts(cluster: Cluster, *, cgroup: bool) -> list[str]:
+    """What runs on a node around each job, and now and then between them.
+
+    Contain makes a step that people who log in are put into (pam_slurm_adopt(8)).
+    """
+    lines = [
+        f"Prolog={FOLDER}/slurm-prolog",
+        f"Epilog={FOLDER}/slurm-epilog",
+        f"TaskProlog={FOLDER}/slurm-taskprolog",
+        "PrologEpilogTimeout=60",
+        "BatchStartTimeout=90",  # counts the prolog
+    ]
+    if cluster.slurm.ssh_needs_job and cgroup:
+        lines.append("PrologFlags=Contain")
+    if cluster.slurm.health_check:
+        lines += [
+            f"HealthCheckProgram={FOLDER}/slurm-health",
+            "HealthCheckInterval=180",
+            "HealthCheckNodeState=ANY",
+        ]
+    return lines
 
 
 def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
@@ -115,7 +174,9 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
         "SchedulerType=sched/backfill",
         # A class waits in front of the screen: look again soon after each submission.
         "SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=10,"
-        "bf_continue",
+        # a job whose prolog failed is not at fault: it starts on another node
+        "bf_continue,nohold_on_prolog_fail",
+        *PRIORITIES,
         "ReturnToService=2",
         "SlurmctldTimeout=60",
         "SlurmdTimeout=120",
@@ -124,11 +185,15 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
         "AccountingStorageType=accounting_storage/slurmdbd",
         f"AccountingStorageHost={cluster.first(NodeRole.DATABASE).name}",
         f"AccountingStoragePort={slurm.database_port}",
-        "AccountingStorageEnforce=associations,limits,qos",
+        # safe: no job starts that its account's minutes would end in the middle
+        "AccountingStorageEnforce=associations,limits,qos,safe",
         # never job_env: it would copy tokens of sessions into the database
         "AccountingStoreFlags=job_script",
         "PrivateData=jobs,usage",
-        "MailProg=/bin/true",
+        f"MailProg={MAIL if slurm.mail else '/bin/true'}",
+        *job_scripts(cluster, cgroup=cgroup),
+        # people's groups are looked up again; the default is ten minutes
+        *(["GroupUpdateTime=60"] if any(part.groups for part in cluster.partitions) else []),
         *(node_line(node, facts.get(node.name)) for node in compute),
         *(partition_line(cluster, partition) for partition in cluster.partitions),
     ]

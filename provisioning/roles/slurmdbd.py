@@ -5,9 +5,12 @@ from __future__ import annotations
 from cluster.model import NodeRole
 from provisioning.resources import Command, Package, Resource, Service, file
 from provisioning.role import Context, Role
+from provisioning.roles.own_files import FOLDER, own_file
+from provisioning.roles.slurm_release import refuse_jump, refuse_move
 from provisioning.roles.where import on_first
 
 DATABASE = "slurm_acct_db"
+RELEASE = f"{FOLDER}/slurm-database"
 
 # Known by its socket, so there is no password to keep, leak or rotate: the daemon runs on the
 # database's own machine as the account that owns the data.
@@ -54,6 +57,9 @@ def slurmdbd_conf(context: Context) -> str:
 
 
 def database(context: Context) -> list[Resource]:
+    """PracticumError when slurmdbd could not take over the records that are there."""
+    refuse_move(context.cluster, NodeRole.DATABASE, context.facts)
+    refuse_jump(context.node.name, context.own)
     return [
         Package(package="mariadb-server"),
         Package(package="slurmdbd"),
@@ -79,6 +85,13 @@ def database(context: Context) -> list[Resource]:
             notify=("restart:slurmdbd",),
         ),
         Service(service="slurmdbd", wait_port=context.cluster.slurm.database_port),
+        file(RELEASE, own_file("slurm-database"), mode=0o755),
+        Command(
+            id="slurm-database",
+            check=(RELEASE, "--check"),
+            run=(RELEASE,),
+            summary="note which release of Slurm the accounting database is of",
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ from provisioning.facts import Facts
 from provisioning.resources import File, Image, User
 from provisioning.role import Context, Role, declare
 from provisioning.roles import ROLES
-from provisioning.roles.slurm import accounting
+from provisioning.roles.slurm_accounting import accounting
 from provisioning.roles.slurm_conf import cgroup_conf, node_line, slurm_conf
 
 
