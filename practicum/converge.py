@@ -18,22 +18,35 @@ if TYPE_CHECKING:
 
 PENDING = 3  # exit code of a plan with changes
 LIMIT: list[str] = []  # nobody writes to it
+Moved = Annotated[
+    list[str],
+    typer.Option(
+        "--moved",
+        help="A role that moves to another node: its data have been moved there.",
+        metavar="ROLE",
+    ),
+]
 
 
 def plan(
-    file: File = DEFAULT_FILE, limit: Limit = LIMIT, diff: Diff = False, json: Json = False
+    file: File = DEFAULT_FILE,
+    limit: Limit = LIMIT,
+    moved: Moved = LIMIT,
+    diff: Diff = False,
+    json: Json = False,
 ) -> None:
     """Show what apply would change on the nodes. Changes nothing.
 
     Exit codes: 0 nothing to change, 3 changes are pending, 1 a node could not be asked.
     """
-    _plan(file, limit, whole=diff, json=json)
+    _plan(file, limit, _roles(moved), whole=diff, json=json)
 
 
 def apply(
     file: File = DEFAULT_FILE,
     limit: Limit = LIMIT,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    moved: Moved = LIMIT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as practicum plan.")] = False,
     diff: Diff = False,
     json: Json = False,
@@ -43,7 +56,7 @@ def apply(
     Can be stopped and run again at any time: it goes on where it was.
     """
     if dry_run:
-        _plan(file, limit, whole=diff, json=json)
+        _plan(file, limit, _roles(moved), whole=diff, json=json)
         return
     from cluster.errors import UsageError
 
@@ -52,17 +65,18 @@ def apply(
             "apply asks before it changes anything, and here is no terminal to ask on: "
             "add --yes, or look with practicum plan"
         )
-    _apply(file, limit, yes=yes, whole=diff, json=json)
+    _apply(file, limit, _roles(moved), yes=yes, whole=diff, json=json)
 
 
-def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
+def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: bool) -> None:
     from practicum import show
     from practicum.report import reporter
     from practicum.rooms import ROLES
-    from provisioning import engine
+    from provisioning import engine, guards
 
     cluster, known = read(file)
     with reporter(json=json) as report:
+        guards.check(cluster, _base(file), moved, report)
         made = engine.plan(
             cluster,
             ROLES,
@@ -70,6 +84,7 @@ def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
             base=_base(file),
             limit=names(cluster, limit, "--limit"),
             reporter=report,
+            widen=True,
         )
     if json:
         typer.echo(show.plan_json(made))
@@ -80,14 +95,17 @@ def _plan(file: Path, limit: list[str], *, whole: bool, json: bool) -> None:
     raise typer.Exit(PENDING if made.pending else 0)
 
 
-def _apply(file: Path, limit: list[str], *, yes: bool, whole: bool, json: bool) -> None:
+def _apply(
+    file: Path, limit: list[str], moved: list[str], *, yes: bool, whole: bool, json: bool
+) -> None:
     from practicum import show
     from practicum.report import reporter
     from practicum.rooms import ROLES
-    from provisioning import engine
+    from provisioning import engine, guards
 
     cluster, known = read(file)
     with reporter(json=json) as report:
+        guards.check(cluster, _base(file), moved, report)
         question = _Question(report, yes=yes, whole=whole, json=json)
         result = engine.apply(
             cluster,
@@ -97,10 +115,13 @@ def _apply(file: Path, limit: list[str], *, yes: bool, whole: bool, json: bool) 
             limit=names(cluster, limit, "--limit"),
             confirm=question.ask,
             reporter=report,
+            widen=True,
         )
     if question.declined:
         typer.echo("nothing was changed", err=json)
         raise typer.Exit(1)
+    if result.ok:
+        guards.remember(cluster, _base(file), [node.node for node in result.nodes])
     if json:
         typer.echo(show.result_json(result))
     else:
@@ -135,6 +156,17 @@ def read(file: Path) -> tuple[Cluster, dict[str, str]]:
 
     cluster = load(file)
     return cluster, load_secrets(secrets_path(file), cluster)
+
+
+def _roles(words: list[str]) -> list[str]:
+    from cluster.errors import UsageError
+    from provisioning.guards import HOLDINGS
+
+    valid = [holding.role.value for holding in HOLDINGS]
+    strange = [word for word in words if word not in valid]
+    if strange:
+        raise UsageError(f"--moved: {strange[0]} has no data to move; there are {', '.join(valid)}")
+    return words
 
 
 def _base(file: Path) -> Path:

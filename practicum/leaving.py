@@ -68,7 +68,7 @@ def leave(
     """Do it; sentences (``NAME: ...``) of nodes that stay in the cluster."""
     from cluster.secrets import load_secrets, secrets_path
     from practicum.report import reporter
-    from provisioning import engine
+    from provisioning import engine, guards
 
     base = file.resolve().parent
     gone = list(names)
@@ -92,6 +92,7 @@ def leave(
             gone = [name for name in gone if name not in result.errors]
     if gone:
         _write(file, new_text(file, gone))
+        guards.forget(base, gone)
     return failed
 
 

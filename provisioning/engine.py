@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import PracticumError, UsageError
+from cluster.hostlist import fold
 from cluster.model import Cluster
+from provisioning import moving
 from provisioning.facts import Facts
 from provisioning.planning import Change, NodePlan, NodeResult, Plan, Result
 from provisioning.remembered import REMEMBERED, remember, remembered
@@ -25,7 +27,7 @@ from provisioning.resources import Declared
 from provisioning.role import STAGES, Context, Role, declare
 from provisioning.session import Session, origin, put_python
 from provisioning.ssh import ssh_target
-from provisioning.transport import NoPythonError, Target, image_target
+from provisioning.transport import NoAnswerError, NoPythonError, Target, image_target
 
 THREADS = 32
 PING_SECONDS = 30
@@ -44,8 +46,10 @@ class Cohort:
         base: Path,
         limit: Collection[str],
         reporter: Reporter,
+        widen: bool = False,
     ) -> None:
         self.cluster = cluster
+        self.widen = widen
         self.roles = roles
         self.secrets = secrets
         self.base = base
@@ -103,12 +107,14 @@ class Cohort:
     def connect(self, install_python: bool) -> None:
         """Facts of every node; of those that don't answer, the facts they last told."""
 
+        known = remembered(self.base)
+
         def work(name: str) -> None:
             session = Session(ssh_target(self.cluster, self.nodes[name], self.base), self.reporter)
             self.sessions[name] = session
             self.made[name] = session.changes
             try:
-                self.facts[name] = session.open()
+                self.facts[name] = self._open(session, known.get(name, {}))
             except NoPythonError:
                 if not install_python or name not in self.chosen:
                     raise
@@ -117,7 +123,7 @@ class Cohort:
                 self.facts[name] = session.open()
 
         self.each(self.nodes, work)
-        known = remembered(self.base)
+        self._widen()
         fresh = {name: asdict(facts) for name, facts in self.facts.items()}
         if any(known.get(name) != facts for name, facts in fresh.items()):
             self._remember({**known, **fresh})
@@ -125,6 +131,33 @@ class Cohort:
             if name not in self.facts and name in known:
                 self.facts[name] = Facts.from_wire(known[name])
                 self.reporter.line(f"{name} does not answer: its last known facts are used")
+
+    def _open(self, session: Session, known: Mapping[str, Any]) -> Facts:
+        """Facts; of a node that has still to take its address, from where it was last."""
+        try:
+            return session.open()
+        except NoAnswerError:
+            if self.cluster.network.addresses != "static":
+                raise
+            for target in moving.former(session.target, self.cluster, known):
+                session.target = target
+                try:
+                    facts = session.open()
+                except NoAnswerError:
+                    continue
+                self.reporter.line(f"{session.name} still answers at {target.address}")
+                return facts
+            raise
+
+    def _widen(self) -> None:
+        """A node that is new concerns the others: Slurm and their /etc/hosts must know it."""
+        sessions = self.sessions
+        new = [name for name in self.chosen if name in sessions and not sessions[name].managed]
+        if self.widen and new and len(self.chosen) < len(self.nodes):
+            self.chosen = list(self.nodes)
+            self.reporter.line(
+                f"{fold(new)} is new, and the others must know it: the plan is of all nodes"
+            )
 
     def _remember(self, known: Mapping[str, Any]) -> None:
         try:
@@ -171,7 +204,8 @@ class Cohort:
             names = [n for n, part in work.items() if stage in part.stages and n in self._alive]
 
             def step(name: str, stage: str = stage) -> None:
-                self.sessions[name].stage(stage)
+                if self.sessions[name].stage(stage):
+                    self._follow(name)
                 ends[name] = time.monotonic()
 
             self.each(names, step)
@@ -180,6 +214,17 @@ class Cohort:
             tuple(self._result(name, ends.get(name, started) - started) for name in self.chosen),
             plan,
         )
+
+    def _follow(self, name: str) -> None:
+        """The node's network has changed: reach it anew, and go on there."""
+        session = self.sessions[name]
+        declared = self._declared(name)
+        target = ssh_target(self.cluster, self.nodes[name], self.base)
+        self.facts[name] = moving.follow(session, target, declared, self.cluster.network.confirm)
+        part = session.plan(declared, self.secrets.get("manifest_key", ""))
+        if part.error:
+            raise PracticumError(part.error)
+        session.begin(origin())
 
     @property
     def _alive(self) -> set[str]:
@@ -213,14 +258,16 @@ def plan(
     *,
     base: Path,
     limit: Collection[str] = (),
+    widen: bool = False,
     reporter: Reporter,
 ) -> Plan:
     """What an apply would change; nothing is changed on any node.
 
     ``base`` is the folder of cluster.toml. UsageError for a node in ``limit`` that isn't there;
-    what goes wrong with a node is in its part of the plan.
+    what goes wrong with a node is in its part of the plan. ``widen``: a limit that names a node
+    which is new is one no longer.
     """
-    with Cohort(cluster, roles, secrets, base, limit, reporter) as cohort:
+    with Cohort(cluster, roles, secrets, base, limit, reporter, widen) as cohort:
         cohort.connect(install_python=False)
         return cohort.plan()
 
@@ -233,13 +280,14 @@ def apply(
     base: Path,
     limit: Collection[str] = (),
     confirm: Callable[[Plan], bool],
+    widen: bool = False,
     reporter: Reporter,
 ) -> Result:
     """Plan, ask, and carry out. ``confirm`` gets the plan if it has changes.
 
     On a node without a whole Python 3, python3 is installed before there can be a plan.
     """
-    with Cohort(cluster, roles, secrets, base, limit, reporter) as cohort:
+    with Cohort(cluster, roles, secrets, base, limit, reporter, widen) as cohort:
         cohort.connect(install_python=True)
         planned = cohort.plan()
         agreed = planned.pending == 0 or confirm(planned)
