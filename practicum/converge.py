@@ -89,7 +89,7 @@ def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: 
     if json:
         typer.echo(show.plan_json(made))
     else:
-        show.plan(made, whole=whole)
+        show.plan(made, whole=whole, addresses=addresses(cluster))
     if any(node.error for node in made.nodes):
         raise typer.Exit(1)
     raise typer.Exit(PENDING if made.pending else 0)
@@ -106,7 +106,7 @@ def _apply(
     cluster, known = read(file)
     with reporter(json=json) as report:
         guards.check(cluster, _base(file), moved, report)
-        question = _Question(report, yes=yes, whole=whole, json=json)
+        question = _Question(report, addresses(cluster), yes=yes, whole=whole, json=json)
         result = engine.apply(
             cluster,
             ROLES,
@@ -132,8 +132,11 @@ def _apply(
 class _Question:
     """Show the plan, then ask (unless told yes), on the terminal and never into JSON."""
 
-    def __init__(self, report: Plain, *, yes: bool, whole: bool, json: bool) -> None:
+    def __init__(
+        self, report: Plain, addresses: dict[str, str], *, yes: bool, whole: bool, json: bool
+    ) -> None:
         self._report = report
+        self._addresses = addresses
         self._yes, self._whole, self._json = yes, whole, json
         self.declined = False
 
@@ -142,7 +145,7 @@ class _Question:
 
         self._report.pause()
         if not self._json or not self._yes:
-            show.plan(made, whole=self._whole, to_stderr=self._json)
+            show.plan(made, whole=self._whole, to_stderr=self._json, addresses=self._addresses)
         if self._yes:
             return True
         self.declined = not typer.confirm("Apply this?", err=True)
@@ -167,6 +170,10 @@ def _roles(words: list[str]) -> list[str]:
     if strange:
         raise UsageError(f"--moved: {strange[0]} has no data to move; there are {', '.join(valid)}")
     return words
+
+
+def addresses(cluster: Cluster) -> dict[str, str]:
+    return {node.name: node.address for node in cluster.machines}
 
 
 def _base(file: Path) -> Path:

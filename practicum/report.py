@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -132,16 +133,47 @@ class LiveTable(Plain):
 
         table = Table.grid(padding=(0, 2))
         now = time.monotonic()
-        for node, (state, text, since) in sorted(dict(self._rows).items()):
+        for name, (state, text, since) in fitting(dict(self._rows), self._console.height - 2):
             waited = now - since
-            clock = f"{waited:.0f} s" if waited >= 2 else ""
+            clock = f"{waited:.0f} s" if since and waited >= 2 else ""
+            style = "red" if state == "failed" else "cyan"
             table.add_row(
-                Text(node, style="bold"),
-                Text(state, style="cyan"),
+                Text(name, style="bold", overflow="ellipsis", no_wrap=True),
+                Text(state, style=style, no_wrap=True),
                 Text(text, overflow="ellipsis", no_wrap=True),
-                Text(clock, style="dim"),
+                Text(clock, style="dim", no_wrap=True),
             )
         return table
+
+
+Row = tuple[str, str, float]  # state, what it is at, since when (0: of several nodes)
+AT_REST = ("connecting", "planning", "planned", "done")
+
+
+def fitting(rows: Mapping[str, Row], room: int) -> list[tuple[str, Row]]:
+    """Rows for a screen of ``room`` lines: one a node if there is room, else nodes at rest share a
+    row for each state, then those that were heard of longest ago."""
+    from cluster.hostlist import fold
+
+    whole = sorted(rows.items())
+    if len(whole) <= max(room, 1):
+        return whole
+    states = {row[0] for row in rows.values()}
+    # those that have something to tell, the latest first; failures before all
+    busy = sorted(
+        ((name, row) for name, row in whole if row[0] not in AT_REST),
+        key=lambda item: (item[1][0] != "failed", -item[1][2]),
+    )
+    shown = dict(busy[: max(0, room - len(states))])
+    groups: dict[str, list[str]] = {}
+    for name, row in whole:
+        if name not in shown:
+            groups.setdefault(row[0], []).append(name)
+    folded = [
+        (fold(names), (state, f"{len(names)} nodes" if len(names) > 1 else "", 0.0))
+        for state, names in groups.items()
+    ]
+    return [*sorted(shown.items()), *folded]
 
 
 def reporter(*, json: bool = False) -> Plain:

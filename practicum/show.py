@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
+from cluster.hostlist import fold
+
 if TYPE_CHECKING:
-    from provisioning.engine import Change, NodePlan, Plan, Result
+    from provisioning.engine import Change, NodePlan, NodeResult, Plan, Result
 
 SIGNS = {
     "create": ("+", "green"),
@@ -23,11 +26,21 @@ SIGNS = {
 SHORT = 20  # lines of one diff, unless all is asked for
 
 
-def plan(made: Plan, *, whole: bool = False, to_stderr: bool = False) -> None:
-    """Each node's changes; diffs of what is updated, with ``whole`` of everything."""
+def plan(
+    made: Plan,
+    *,
+    whole: bool = False,
+    to_stderr: bool = False,
+    addresses: Mapping[str, str] | None = None,
+) -> None:
+    """Each node's changes; diffs of what is updated, with ``whole`` of everything.
+
+    Nodes with the same changes are shown once: the same but for their own names and
+    ``addresses``.
+    """
     console = _console(to_stderr=to_stderr)
-    for node in made.nodes:
-        for row in _node(node, whole=whole):
+    for group in _alike(made.nodes, addresses or {}):
+        for row in _node(group, whole=whole):
             console.print(row, soft_wrap=True)
     failed = [node.node for node in made.nodes if node.error]
     if made.pending:
@@ -40,18 +53,27 @@ def plan(made: Plan, *, whole: bool = False, to_stderr: bool = False) -> None:
 
 
 def result(done: Result) -> None:
-    """One line for each node."""
+    """One line for each node, or for several with as many changes; failures last."""
     console = _console()
-    width = max((len(node.node) for node in done.nodes), default=0)
+    groups: dict[int, list[NodeResult]] = {}
     for node in done.nodes:
-        row = Text(f"{node.node:<{width}}  ")
-        if node.error:
-            row.append(f"failed: {node.error}", style="red")
-        elif node.changed:
-            row.append(_count(node.changed, "change"), style="green")
-            row.append(f" in {node.seconds:.1f} s")
+        if not node.error:
+            groups.setdefault(node.changed, []).append(node)
+    names = {count: fold(node.node for node in group) for count, group in groups.items()}
+    failed = [node for node in done.nodes if node.error]
+    width = max((len(name) for name in [*names.values(), *(one.node for one in failed)]), default=0)
+    for count, group in groups.items():
+        row = Text(f"{names[count]:<{width}}  ")
+        if count:
+            each = " each" if len(group) > 1 else ""
+            row.append(f"{_count(count, 'change')}{each}", style="green")
+            row.append(f" in {max(node.seconds for node in group):.1f} s")
         else:
             row.append("no changes", style="dim")
+        console.print(row, soft_wrap=True)
+    for node in failed:
+        row = Text(f"{node.node:<{width}}  ")
+        row.append(f"failed: {node.error}", style="red")
         console.print(row, soft_wrap=True)
     if not any(node.error or node.changed for node in done.nodes):
         console.print(Text("No changes."))
@@ -102,13 +124,35 @@ def _pending(node: NodePlan) -> int:
     return sum(1 for change in node.changes if str(change.action) != "list")
 
 
-def _node(node: NodePlan, *, whole: bool) -> Iterator[Text]:
+def _alike(nodes: Sequence[NodePlan], addresses: Mapping[str, str]) -> list[list[NodePlan]]:
+    """Nodes with the same changes together, in the order of the first of each."""
+    groups: dict[object, list[NodePlan]] = {}
+    for node in nodes:
+        key: object = node.node if node.error else _without_own(node, addresses.get(node.node))
+        groups.setdefault(key, []).append(node)
+    return list(groups.values())
+
+
+def _without_own(node: NodePlan, address: str | None) -> tuple[str, ...]:
+    """Its changes as text, with its own name and address left out."""
+    own = [re.escape(word) for word in (node.node, address) if word]
+    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(own)})(?![\w-])")
+    return tuple(
+        pattern.sub("\0", f"{change.action} {change.key}\n{change.summary}\n{change.diff}")
+        for change in node.changes
+    )
+
+
+def _node(group: Sequence[NodePlan], *, whole: bool) -> Iterator[Text]:
+    node = group[0]
     if node.error:
         yield Text(f"{node.node}: {node.error}", style="red")
         return
     if not node.changes:
         return
-    yield Text(f"{node.node}: {_count(_pending(node), 'change')}", style="bold")
+    each = f" each ({node.node}'s are shown)" if len(group) > 1 else ""
+    name = fold(one.node for one in group)
+    yield Text(f"{name}: {_count(_pending(node), 'change')}{each}", style="bold")
     for change in node.changes:
         sign, style = SIGNS.get(str(change.action), ("?", "red"))
         line = Text(f"  {sign} ", style=style)
