@@ -7,10 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from cluster.values import NAME, TEXT, Host, Model, Port
+from cluster.values import NAME, TEXT, Model, Port
 
 # a name that the kernel takes for an interface (dev_valid_name), without its odder characters
 Interface = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,14}$")]
+Domain = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
+                      max_length=200),
+]  # fmt: skip
 
 
 class Wifi(Model):
@@ -34,9 +39,11 @@ class Network(Model):
     addresses: Literal["keep", "static"] = "keep"
     interface: Interface | None = None  # of the private network; None: found by the address
     dns: tuple[str, ...] = ()  # name servers; with static addresses alone
-    domain: Host | None = None
+    domain: Domain | None = None
     router: bool = False
     uplink: Interface | None = None  # the login node's interface to the outside
+    # Seconds in which a node must answer under a new address, or it takes the old one back
+    confirm: Annotated[int, Field(ge=15, le=900)] = 60
     wifi: Wifi | None = None  # the uplink by radio
     package_cache: bool = False  # apt-cacher-ng on the login node
     firewall: bool = False  # nftables on every node: what its roles need, the rest closed
@@ -84,6 +91,7 @@ class SSH(Model):
     known_hosts: str = "secrets/known_hosts"
     port: Port = 22
     connect_timeout: Annotated[int, Field(ge=1, le=300)] = 10  # seconds
+    passwords: bool = False  # whether people may log in by SSH with their passwords
 
 
 class Limits(Model):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cluster.load import public_json
-from cluster.model import NodeRole
+from cluster.model import Cluster, NodeRole
 from hub import paths, units
 from kernels.build_env import Spec
 from kernels.environments import LIBRARY, builder, environment
 from provisioning import wheel
 from provisioning.resources import Directory, Group, Link, Package, Resource, Service, User, file
-from provisioning.role import Context, Role
+from provisioning.role import Context, Opening, Role, opening
 from provisioning.roles.slurm import conf_server, is_client
 from provisioning.roles.where import everywhere, on, on_first
 
@@ -123,8 +123,13 @@ def hub(context: Context) -> list[Resource]:
     ]  # fmt: skip
 
 
+def openings(cluster: Cluster) -> list[Opening]:
+    """The proxy's port is for everyone; the hub's own, which sessions call, for nodes alone."""
+    return [opening(cluster.hub.port, "outside")]
+
+
 ROLES = (
     Role("hub-account", "identity", everywhere, account),
     Role("public-copy", "software", on(NodeRole.LOGIN), public_copy),
-    Role("hub", "hub", on_first(NodeRole.LOGIN), hub),
+    Role("hub", "hub", on_first(NodeRole.LOGIN), hub, openings),
 )

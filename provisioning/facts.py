@@ -3,7 +3,7 @@ reads *known after apply* in a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -31,6 +31,24 @@ class Facts:
     # the release that last wrote this node's accounting database, "22.05.8"; "" for none
     slurm_database: str = ""
     slurm_queue: bool = False  # a controller's state (queue, job numbers) is kept here
+    # IPv4 addresses with prefix lengths by interface, "10.0.0.11/24"; lo is left out
+    interfaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # who configures each interface: netplan, NetworkManager, networkd, ifupdown, "" for nobody
+    managers: Mapping[str, str] = field(default_factory=dict)
+    gateway: str = ""
+    gateway_interface: str = ""
+    # who writes /etc/resolv.conf: resolved, NetworkManager, resolvconf; "file" for nobody
+    resolver: str = ""
+    host_keys: Sequence[str] = ()  # public ones, "type base64"
+    clock: bool = True  # one that runs while the machine is off; Pis have none
+    ssh_from: str = ""  # the address that this session of practicum's comes from
+    ssh_port: int = 0  # and sshd's own port
+    # disks and partitions as the agent's disks.py reads them; None: not told (a container)
+    disks: Sequence[Mapping[str, Any]] | None = None
+    mounted: Sequence[str] = ()  # folders where something is mounted
+    homes: Mapping[str, str] = field(default_factory=dict)  # people's, that are folders here
+    # of nfs, nfsd and quota those that the kernel has; None: not told
+    kernel_can: Sequence[str] | None = None
     # versions of installed Debian packages that roles ask about; absent = not installed
     packages: Mapping[str, str] = field(default_factory=dict)
 

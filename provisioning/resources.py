@@ -214,6 +214,27 @@ class Service(Resource):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Network(Resource):
+    """An interface's settings, as ``files`` (path, text, mode) of what manages it: networkd,
+    NetworkManager, netplan or ifupdown. Only at the end of a stage of its own: the agent ends
+    there, and the engine has ``seconds`` to reach the node anew and confirm, or the old files
+    come back. Not taken away when it is no longer declared.
+    """
+
+    kind: ClassVar[str] = "network"
+    interface: str
+    manager: str
+    address: str  # with its prefix length
+    gateway: str = ""
+    files: tuple[tuple[str, str, int], ...] = ()
+    seconds: int = 60
+
+    @property
+    def name(self) -> str:
+        return self.interface
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mount(Resource):
     """A line of /etc/fstab, mounted (unless the options say noauto). In an image: the line only."""
 

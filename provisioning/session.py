@@ -64,9 +64,20 @@ class Session:
     def begin(self, origin: str) -> None:
         self.ask({"op": "begin", "from": origin}, FACTS_SECONDS)
 
-    def stage(self, name: str) -> None:
+    def stage(self, name: str) -> bool:
+        """Whether the node's network is about to change: then the agent has ended."""
         self.reporter.node_state(self.name, f"stage {name}")
-        self.ask({"op": "stage", "name": name}, STAGE_SECONDS)
+        answer = self.ask({"op": "stage", "name": name}, STAGE_SECONDS)
+        return bool(answer.get("moving"))
+
+    def confirm(self, gateway: str) -> bool:
+        """Tell the node to keep its new network settings; False while it has the old ones."""
+        answer = self.ask({"op": "confirm", "gateway": gateway}, FACTS_SECONDS)
+        return bool(answer["done"])
+
+    def taken_back(self) -> bool:
+        """Whether no change of the node's network waits to be confirmed."""
+        return not self.ask({"op": "pending"}, FACTS_SECONDS)["pending"]
 
     def finish(self) -> None:
         self.ask({"op": "finish"}, FACTS_SECONDS)

@@ -19,6 +19,7 @@ from provisioning.transport import (
     Channel,
     Lines,
     Message,
+    NoAnswerError,
     NoPythonError,
     TransportError,
     encode,
@@ -42,6 +43,7 @@ class SSHTarget:
     known_hosts: Path
     port: int = 22
     timeout: int = 10  # seconds, for each part of connecting
+    former: tuple[str, ...] = ()  # addresses by which its host key may be known, too
 
     def open(self) -> Channel:
         transport = self.connect()
@@ -96,7 +98,7 @@ class SSHTarget:
             ) from error
         except OSError as error:
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
-            raise TransportError(
+            raise NoAnswerError(
                 f"{self._where} does not answer ({reason}): is it switched on, on this network, "
                 "and its SSH server running?"
             ) from error
@@ -115,7 +117,7 @@ class SSHTarget:
         except (OSError, paramiko.SSHException) as error:
             raise TransportError(f"{self.known_hosts} cannot be read: {error}") from error
         keys: dict[str, paramiko.PKey] = {}
-        for host in (self.name, self.address):
+        for host in (*self.former, self.name, self.address):
             entry = host if self.port == 22 else f"[{host}]:{self.port}"
             keys.update(table.lookup(entry) or {})
         return keys

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import resources
 
-from cluster.model import NodeRole
+from cluster.model import Cluster, NodeRole
 from provisioning.resources import Directory, Resource, file
-from provisioning.role import Context, Role
+from provisioning.role import Context, Opening, Role
 from provisioning.roles.where import on
 
 FOLDER = "/usr/local/lib/practicum"
@@ -31,4 +31,9 @@ def session(_context: Context) -> list[Resource]:
     ]
 
 
-ROLES = (Role("session", "software", on(NodeRole.COMPUTE), session),)
+def openings(cluster: Cluster) -> list[Opening]:
+    """Sessions listen here, and only the proxy on the login node talks to them."""
+    return [Opening(cluster.hub.session_ports, "login")]
+
+
+ROLES = (Role("session", "software", on(NodeRole.COMPUTE), session, openings),)

@@ -89,6 +89,7 @@ class UserUnit:
         wire = self.wire
         name = wire["user"]
         row = run.table("/etc/passwd").get(name)
+        closed = bool(run.manifest.get(wire["key"]).get("closed")) and is_closed(run, name)
         password = self._password(run, name)
         home = wire["create_home"] and run.see(wire["home"], True, False).kind == "missing"
         if row is None:
@@ -100,6 +101,9 @@ class UserUnit:
             options, news = self._differ(run, row)
             news += ["set password" if wire["password_hash"] != "*" else "lock"] * bool(password)
             news += [f"make {wire['home']}"] * bool(home)
+            if closed:
+                options.append("open")
+                news.append("open again")
             if not news:
                 return None
             change = Change(wire["key"], "update", f"user {name}: {', '.join(news)}")
@@ -169,6 +173,7 @@ class UserUnit:
             "home": ["--home-dir" if new else "--home", wire["home"]],
             "shell": ["--shell", wire["shell"]],
             "comment": ["--comment", wire["full_name"]],
+            "open": ["--expiredate", ""],
         }
         if run.gid(wire["group"]) is None:
             raise AgentError(f"user {name} should be in group {wire['group']}: declare it before")
@@ -190,9 +195,24 @@ class UserUnit:
     @staticmethod
     def entry(run: Run, wire: Wire) -> dict[str, Any]:
         entry = {"user": wire["user"], "uid": wire["uid"], "groups": list(wire["groups"])}
+        entry["home"], entry["closed"] = wire["home"], False
         if wire["password_hash"] and not run.host.image:
             entry["password"] = digest(run.key, wire["password_hash"].encode())
         return entry
+
+
+EXPIRED = "1"  # days since 1970 (shadow(5)); 0 means never to some programs
+
+
+def is_closed(run: Run, name: str) -> bool:
+    """Whether an account has expired as :func:`close` makes it: PAM then lets nobody in, by
+    password, by key or by su, and what the account's password was stays for when it comes back."""
+    row = run.table("/etc/shadow").get(name, [])
+    return len(row) > 7 and row[7] == EXPIRED
+
+
+def close(run: Run, name: str) -> None:
+    tool(run, ["usermod", "--expiredate", EXPIRED, name])
 
 
 def make_home(run: Run, wire: Wire) -> None:

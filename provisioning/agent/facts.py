@@ -9,6 +9,7 @@ from typing import Any
 
 from provisioning.agent.host import Host, python_version
 from provisioning.agent.packages import installed_on
+from provisioning.agent.surroundings import gather as surroundings
 
 CPU = "/sys/devices/system/cpu"
 
@@ -34,6 +35,7 @@ def gather(host: Host, asked: Sequence[str]) -> dict[str, Any]:
         "slurm_queue": host.exists("/var/lib/slurm/slurmctld/job_state"),
         "packages": {name: versions[name] for name in asked if name in versions},
     }
+    facts.update(surroundings(host))
     facts.update(
         shape(
             [(_topology(cpu, "physical_package_id"), _topology(cpu, "core_id")) for cpu in cpus]

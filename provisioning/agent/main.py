@@ -84,6 +84,7 @@ class Agent:
         self.session: Session | None = None
         self.lock: Lock | None = None
         self.stamp = (0, 0)
+        self.ended = False
         self.tokens: Any = None  # provisioning.agent.look's, when asked for
 
     def serve(self) -> None:
@@ -94,7 +95,7 @@ class Agent:
                 self.tokens.remove()
 
     def _serve(self) -> None:
-        while True:
+        while not self.ended:
             message = self.wire.receive(SILENCE_SECONDS if self.lock else None)
             if message is None or message["op"] == "bye":
                 return
@@ -162,14 +163,31 @@ class Agent:
             self.wire.send("changed", **change.to_wire())
 
         session.apply(message["name"], changed, self.wire.poll)
-        self.wire.send("done", stage=message["name"], changed=count)
+        moving = session.run.moving
+        self.wire.send("done", stage=message["name"], changed=count, moving=moving)
+        if moving:  # this connection may not live on; whoever confirms comes anew
+            self._release()
+            self.wire.cut = self.ended = True
+
+    def on_confirm(self, message: dict[str, Any]) -> None:
+        from provisioning.agent import network  # noqa: PLC0415  only after a change of it
+
+        self.wire.send("confirm", done=network.confirm(self.host, message["gateway"]))
+
+    def on_pending(self, _message: dict[str, Any]) -> None:
+        from provisioning.agent import network  # noqa: PLC0415
+
+        self.wire.send("pending", pending=self.host.exists(network.CHANGE))
 
     def on_finish(self, _message: dict[str, Any]) -> None:
         self._planned().finish()
+        self._release()
+        self.wire.send("finished")
+
+    def _release(self) -> None:
         if self.lock:
             self.lock.release()
             self.lock = None
-        self.wire.send("finished")
 
     def _planned(self) -> Session:
         if self.session is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
-from provisioning.agent import accounts, commands, files, mounts, packages, services
+from provisioning.agent import accounts, commands, files, mounts, network, packages, services
 from provisioning.agent.host import AgentError, Host
 from provisioning.agent.work import Wire
 
@@ -18,6 +18,7 @@ Unit = Union[
     accounts.UserUnit,
     services.ServiceUnit,
     mounts.MountUnit,
+    network.NetworkUnit,
     commands.CommandUnit,
 ]
 
@@ -134,6 +135,7 @@ class Outline:
             "group": accounts.GroupUnit,
             "user": accounts.UserUnit,
             "mount": mounts.MountUnit,
+            "network": network.NetworkUnit,
             "wait": Wait,
         }
         if kind not in simple:

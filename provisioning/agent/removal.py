@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from provisioning.agent.accounts import close, is_closed
 from provisioning.agent.files import UNIT_FOLDERS, edit, unified
-from provisioning.agent.host import Seen
+from provisioning.agent.host import AgentError, Seen
 from provisioning.agent.mounts import FSTAB, unmount
 from provisioning.agent.packages import installed_on
 from provisioning.agent.record import REMOVED, digest, kept
@@ -18,6 +19,7 @@ from provisioning.agent.work import Change, Run, Work
 # What uses something goes before what it uses.
 ORDER = ("service", "mount", "line", "link", "file", "directory", "package", "user", "group")
 Entry = dict[str, Any]
+FIRST_PERSON = 1000  # uids below are the system's (Debian policy 9.2)
 
 
 def removals(
@@ -219,9 +221,28 @@ def _package(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
 
 
 def _user(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
-    if entry.get("adopted") or run.table("/etc/passwd").get(entry["user"]) is None:
+    """People's accounts are closed, those of services are left; files stay in either case."""
+    name, uid = entry["user"], entry["uid"]
+    if entry.get("adopted") or run.table("/etc/passwd").get(name) is None:
         return None
-    return _listed(key, f"user {entry['user']} (uid {entry['uid']}) and their files")
+    files = f"and their files in {entry['home']}" if entry.get("home") else "and their files"
+    if uid < FIRST_PERSON:
+        return _listed(key, f"user {name} (uid {uid}) and their files")
+    if is_closed(run, name):
+        return _listed(key, f"user {name} (uid {uid}), closed, {files}")
+    if name == os.environ.get("SUDO_USER") and not run.host.root:
+        raise AgentError(
+            f"user {name} is no longer declared and would be closed, but you log in as {name}: "
+            "declare it again, or set ssh.user to another account"
+        )
+
+    def act() -> None:
+        run.manifest.intend(key, closed=True)
+        run.manifest.save()
+        close(run, name)
+        run.manifest.done(key)
+
+    return Work([Change(key, "remove", f"close user {name} (uid {uid}); {files} stay")], act)
 
 
 def _group(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:

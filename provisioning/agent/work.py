@@ -63,6 +63,7 @@ class Run:
         self.notes = Notes(host)
         self.ahead = Ahead()
         self.planning = True
+        self.moving = False  # the network is about to change: the client must come anew
         self.started: dict[str, float] = {}  # units, and when (monotonic seconds)
         self.tell: Callable[[str], None] = lambda _text: None
         self._tables: dict[str, tuple[bytes, dict[str, list[str]]]] = {}

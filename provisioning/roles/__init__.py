@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from provisioning.role import Role
-from provisioning.roles import base, identity, mpi, munge, slurm, slurmdbd, storage
+from provisioning.roles import (
+    base,
+    firewall,
+    identity,
+    limits,
+    mpi,
+    munge,
+    network,
+    router,
+    slurm,
+    slurmdbd,
+    ssh,
+    storage,
+)
 
 ROLES: tuple[Role, ...] = (
+    *network.ROLES,
     *base.ROLES,
+    *router.ROLES,
+    *firewall.ROLES,
     *identity.ROLES,
+    *ssh.ROLES,
+    *limits.ROLES,
     *storage.ROLES,
     *munge.ROLES,
     *slurmdbd.ROLES,

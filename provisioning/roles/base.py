@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from cluster.model import NodeRole
-from provisioning.resources import Command, Image, Line, Link, Package, Resource, Service, file
+from provisioning.resources import (
+    Command,
+    Directory,
+    Image,
+    Line,
+    Link,
+    Package,
+    Resource,
+    Service,
+    file,
+)
 from provisioning.role import Context, Role
 from provisioning.roles.where import everywhere
 
@@ -15,6 +25,7 @@ def hosts(context: Context) -> list[Resource]:
     ``127.0.1.1 NAME`` goes, for Slurm and MPI would tell others to come to that address.
     """
     name = context.node.name
+    domain = context.cluster.network.domain
     resources: list[Resource] = [
         file("/etc/hostname", f"{name}\n", notify=("run:hostname",), image=Image.DEFER),
         Command(
@@ -28,13 +39,19 @@ def hosts(context: Context) -> list[Resource]:
     resources += [
         Line(
             path="/etc/hosts",
-            line=f"{node.address}\t{node.name}",
-            match=rf"^[0-9a-f.:]+\s+{node.name}\s*$",
+            # the short name first: Slurm and MPI know nodes by it
+            line=f"{node.address}\t{node.name}" + (f" {node.name}.{domain}" if domain else ""),
+            match=rf"^[0-9a-f.:]+\s+{node.name}(\s+{node.name}\.\S+)?\s*$",
             image=Image.DEFER,
         )
         for node in context.cluster.machines
     ]
     return resources
+
+
+# A board without a clock of its own wakes up in the past, and munge would have nothing but
+# expired credentials. Wants, not Requires: without a time server it starts late rather than never.
+AFTER_TIME = "[Unit]\nWants=time-sync.target\nAfter=time-sync.target\n"
 
 
 def time(context: Context) -> list[Resource]:
@@ -49,6 +66,16 @@ def time(context: Context) -> list[Resource]:
     ]
     if context.own.container:
         return resources
+    if not context.own.clock:
+        resources += [
+            Directory(path="/etc/systemd/system/munge.service.d"),
+            file("/etc/systemd/system/munge.service.d/practicum-time.conf", AFTER_TIME),
+            # enabled without being started: now it could only keep the apply waiting
+            Link(
+                path="/etc/systemd/system/multi-user.target.wants/chrony-wait.service",
+                target="/lib/systemd/system/chrony-wait.service",
+            ),
+        ]
     server = context.cluster.first(NodeRole.LOGIN)
     if context.node.name == server.name:
         text = f"allow {context.cluster.network.subnet}\nlocal stratum 10\n"

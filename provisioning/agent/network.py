@@ -1,0 +1,202 @@
+"""An interface's settings, changed so that a mistake does not cost the node.
+
+The agent only arms it: old and new files go into one record, a timer is set that puts the old
+ones back, and systemd starts the change a second later. Then the agent ends, for its connection
+may not live on. Who applies connects again, under the new address, and confirms; else the timer
+fires. A restart in between takes the change back too. What runs is
+``roles/files/network-switch.py``, a unit of its own, so the agent's death changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from provisioning.agent.files import unified
+from provisioning.agent.host import AgentError, Host
+from provisioning.agent.record import FOLDER
+from provisioning.agent.work import Change, Run, Wire, Work
+
+PLACE = f"{FOLDER}/network"
+CHANGE = f"{PLACE}/change.json"
+APPLIED = f"{PLACE}/applied"  # there once the new settings are in place
+CONFIRMED = f"{PLACE}/confirmed.json"
+SWITCH = "/usr/local/lib/practicum/network-switch.py"
+BACK, APPLY = "practicum-network-back-timer", "practicum-network-apply"
+INTERFACES = "/etc/network/interfaces"
+SOURCE = "source /etc/network/interfaces.d/*"
+GATEWAY_SECONDS = 10.0
+Command = list[str]
+
+
+class NetworkUnit:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.members = [wire]
+
+    def examine(self, run: Run) -> Work | None:
+        wire = self.wire
+        new = self._new(run.host)
+        old = {path: _old(run.host, path) for path in new}
+        differ = [path for path in new if old[path] != new[path]]
+        if not differ:
+            return None
+        way = f", gateway {wire['gateway']}" if wire["gateway"] else ""
+        summary = (
+            f"give {wire['interface']} the address {wire['address']}{way} by {wire['manager']}; "
+            f"taken back unless practicum reaches the node within {wire['seconds']} s"
+        )
+        diff = "\n".join(
+            unified(path, (old[path] or ("", 0))[0], (new[path] or ("", 0))[0]) for path in differ
+        )
+        return Work(
+            [Change(wire["key"], "update", summary, diff)],
+            lambda: self._arm(run, {path: old[path] for path in differ},
+                              {path: new[path] for path in differ}),
+            lambda: None,
+            wire["notify"],
+        )  # fmt: skip
+
+    def _new(self, host: Host) -> dict[str, tuple[str, int]]:
+        new = {path: (text, mode) for path, text, mode in self.wire["files"]}
+        if self.wire["manager"] == "ifupdown":
+            text = without_interface(host.text(INTERFACES), self.wire["interface"])
+            new[INTERFACES] = (text, host.look(INTERFACES, follow=True).mode or 0o644)
+        return new
+
+    def _arm(self, run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
+        host = run.host
+        if host.exists(CHANGE):
+            raise AgentError(
+                "a change of this node's network is waiting to be confirmed or taken back: "
+                "apply again in a minute"
+            )
+        host.makedirs(FOLDER, 0o700)
+        host.makedirs(PLACE, 0o700)
+        before, after_new, after_old = commands(self.wire["manager"], self.wire["interface"])
+        record = {
+            "old": old, "new": new, "before": before, "after_new": after_new,
+            "after_old": after_old,
+        }  # fmt: skip
+        host.remove(APPLIED)
+        host.write(CHANGE, json.dumps(record).encode(), 0o600, 0, 0)
+        try:
+            _start(host, BACK, self.wire["seconds"], "back")
+            _start(host, APPLY, 1, "apply")
+        except AgentError:
+            host.remove(CHANGE)
+            raise
+        run.moving = True
+
+    @staticmethod
+    def entry(_run: Run, wire: Wire) -> dict[str, Any]:
+        return {"interface": wire["interface"]}
+
+
+def _old(host: Host, path: str) -> tuple[str, int] | None:
+    seen = host.look(path, follow=True)
+    if seen.kind != "file":
+        return None
+    return seen.content.decode("utf-8", "surrogateescape"), seen.mode
+
+
+def _start(host: Host, unit: str, seconds: int, verb: str) -> None:
+    argv = [
+        "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--on-active={seconds}s",
+        "--timer-property=AccuracySec=100ms", "/usr/bin/python3", "-I", SWITCH, verb,
+    ]  # fmt: skip
+    outcome = host.run(argv, timeout=30)
+    if outcome.code != 0:
+        raise AgentError(f"systemd-run cannot arm a change of the network: {outcome.tail(3)}")
+
+
+def commands(manager: str, interface: str) -> tuple[list[Command], list[Command], list[Command]]:
+    """What runs before the files change, after new ones and after old ones are in place."""
+    if manager == "networkd":
+        both = [["networkctl", "reload"], ["networkctl", "reconfigure", interface]]
+        return [], both, both
+    if manager == "NetworkManager":
+        reload = ["nmcli", "connection", "reload"]
+        return (
+            [],
+            [reload, ["nmcli", "connection", "up", "practicum"]],
+            [reload, ["nmcli", "device", "connect", interface]],
+        )
+    if manager == "netplan":
+        return [], [["netplan", "generate"], ["netplan", "apply"]], [["netplan", "apply"]]
+    down = [
+        ["ifdown", "--force", interface],
+        ["ip", "address", "flush", "dev", interface, "scope", "global"],
+    ]
+    return down, [["ifup", interface]], [["ifup", interface]]
+
+
+def without_interface(text: str, interface: str) -> str:
+    """/etc/network/interfaces without the IPv4 stanza of an interface and the words that bring it
+    up, and with the folder of further files read (interfaces(5)). Doing it twice changes nothing.
+    """
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        words = line.split()
+        first = words[0] if words else ""
+        if first in ("iface", "mapping", "auto", "source", "source-directory", "rename",
+                     "no-auto-down", "no-scripts") or first.startswith("allow-"):  # fmt: skip
+            inside = first == "iface" and words[1:3] == [interface, "inet"]
+            if (first == "auto" or first.startswith("allow-")) and interface in words[1:]:
+                words.remove(interface)
+                if len(words) > 1:
+                    kept.append(" ".join(words))
+                continue
+        if not inside or first.startswith("#"):
+            kept.append(line)
+    if not any(
+        line.split()[:1] in (["source"], ["source-directory"]) and "interfaces.d" in line
+        for line in kept
+    ):
+        kept.append(SOURCE)
+    return "\n".join(kept) + "\n"
+
+
+def confirm(host: Host, gateway: str) -> bool:
+    """Keep the new settings: practicum got here by them. False while they are not in place yet:
+    a connection from before says nothing. AgentError when they were taken back already, or when
+    the gateway is not there: then the timer takes them back."""
+    if not host.exists(CHANGE):
+        raise AgentError("the new network settings were taken back already: apply again")
+    if not host.exists(APPLIED):
+        return False
+    if gateway and not answers(gateway):
+        raise AgentError(
+            f"the gateway {gateway} does not answer on this network: the old settings come back"
+        )
+    try:
+        os.rename(host.at(CHANGE), host.at(CONFIRMED))
+    except FileNotFoundError:
+        raise AgentError("the new network settings were just taken back: apply again") from None
+    host.run(["systemctl", "stop", f"{BACK}.timer"], timeout=30)
+    return True
+
+
+def answers(address: str, seconds: float = GATEWAY_SECONDS) -> bool:
+    """Whether a neighbour tells its hardware address (/proc/net/arp). IPv6 is taken on trust."""
+    if ":" in address:
+        return True
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.sendto(b"", (address, 9))  # discard: only the question who it is matters
+        except OSError:  # no route there at all
+            return False
+        time.sleep(0.2)
+        with open("/proc/net/arp", encoding="ascii") as table:
+            for line in table.read().splitlines()[1:]:
+                fields = line.split()
+                if fields[0] == address and int(fields[2], 16) & 2:
+                    return True
+        if time.monotonic() > end:
+            return False

@@ -1,0 +1,47 @@
+"""What one person may use on a login node, so that nobody stops the hub and Slurm there.
+
+systemd gives every user who logs in a slice (user-1000.slice); a drop-in for all of them is a
+limit for each. The hub, the databases and sshd are in the system's slice. Sessions of notebooks
+are jobs on compute nodes and have Slurm's limits.
+"""
+
+from __future__ import annotations
+
+from cluster.model import Cluster, NodeRole
+from provisioning.facts import Facts
+from provisioning.resources import Directory, Package, Resource, file
+from provisioning.role import Context, Role
+from provisioning.roles.where import on
+
+UNITS = "/etc/systemd/system"
+
+
+def slice_text(cluster: Cluster, facts: Facts) -> str:
+    """The limits of each user. Without facts of the machine only what is declared."""
+    limits = cluster.login
+    memory = limits.memory_mb or facts.memory_mb * 3 // 4
+    cores = limits.cpu_percent or (100 * (facts.cpus - 1) if facts.cpus > 1 else 75)
+    lines = ["[Slice]", f"TasksMax={limits.processes}"]
+    if memory:
+        lines += [f"MemoryMax={memory}M", "MemorySwapMax=0"]
+    if limits.cpu_percent or facts.cpus:
+        lines.append(f"CPUQuota={cores}%")
+    return "\n".join([*lines, ""])
+
+
+# root's is user-0.slice: what practicum itself does as root is nobody's to limit.
+ROOT = "[Slice]\nTasksMax=infinity\nMemoryMax=infinity\nMemorySwapMax=infinity\nCPUQuota=\n"
+
+
+def limits(context: Context) -> list[Resource]:
+    """libpam-systemd is what puts a person who logs in into their slice."""
+    return [
+        Package(package="libpam-systemd"),
+        Directory(path=f"{UNITS}/user-.slice.d"),
+        Directory(path=f"{UNITS}/user-0.slice.d"),
+        file(f"{UNITS}/user-0.slice.d/90-practicum.conf", ROOT),
+        file(f"{UNITS}/user-.slice.d/50-practicum.conf", slice_text(context.cluster, context.own)),
+    ]
+
+
+ROLES = (Role("login-limits", "identity", on(NodeRole.LOGIN), limits),)

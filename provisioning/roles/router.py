@@ -1,0 +1,72 @@
+"""The login node between the private network and the world: forwarding, and a package cache.
+
+Address translation is in the table of :mod:`provisioning.roles.firewall`.
+"""
+
+from __future__ import annotations
+
+from cluster.model import Cluster, Node, NodeRole
+from provisioning.resources import Command, Directory, Package, Resource, Service, file
+from provisioning.role import Context, Role
+from provisioning.roles.firewall import is_router
+from provisioning.roles.ship import own_file
+
+CACHE_PORT = 3142
+SYSCTL = "/etc/sysctl.d/60-practicum-router.conf"
+FINDER = "/usr/local/lib/practicum/apt-proxy.py"
+FORWARDING = "net.ipv4.ip_forward"
+
+
+def router(_context: Context) -> list[Resource]:
+    """Forwarding now and after a restart. A container has its own network, and so its own
+    switch for this."""
+    return [
+        Package(package="procps"),
+        file(SYSCTL, f"{FORWARDING} = 1\n"),
+        Command(
+            id="forwarding",
+            check=("grep", "-qx", "1", "/proc/sys/net/ipv4/ip_forward"),
+            run=("sysctl", "-q", "-p", SYSCTL),
+            summary="forward packets between networks",
+        ),
+    ]
+
+
+def has_cache(cluster: Cluster, node: Node) -> bool:
+    return cluster.network.package_cache and node.name == cluster.first(NodeRole.LOGIN).name
+
+
+def uses_cache(cluster: Cluster, _node: Node) -> bool:
+    return cluster.network.package_cache
+
+
+def cache(_context: Context) -> list[Resource]:
+    """apt-cacher-ng, for the cluster's own nodes (the firewall keeps it from others); nothing
+    but packages passes."""
+    settings = "ReuseConnections: 1\nVfileUseRangeOps: 0\nForceManaged: 1\n"
+    return [
+        Package(package="apt-cacher-ng"),
+        file("/etc/apt-cacher-ng/zz_practicum.conf", settings, notify=("restart:apt-cacher-ng",)),
+        Service(service="apt-cacher-ng", wait_port=CACHE_PORT),
+    ]
+
+
+def cached(context: Context) -> list[Resource]:
+    """apt asks a small program which proxy to take: the cache if it answers, else none, so that
+    a node can be mended while the login node is away."""
+    server = context.cluster.first(NodeRole.LOGIN)
+    detect = f'Acquire::http::Proxy-Auto-Detect "{FINDER}";\n'
+    script = own_file("apt-proxy.py").replace("@SERVER@", server.address)
+    return [
+        Directory(path="/usr/local/lib/practicum"),
+        file(FINDER, script.replace("@PORT@", str(CACHE_PORT)), mode=0o755),
+        file("/etc/apt/apt.conf.d/30practicum-cache", detect),
+    ]
+
+
+ROLES = (
+    Role("router", "base", is_router, router),
+    # After base: the cache comes from the registries, and who asks before it is there goes there.
+    Role("package-cache", "base", has_cache, cache),
+    Role("packages-cached", "identity", uses_cache, cached),
+)
