@@ -18,6 +18,7 @@ from typing import Any
 from cluster.errors import PracticumError, UsageError
 from cluster.hostlist import fold
 from cluster.model import Cluster
+from provisioning import moving
 from provisioning.facts import Facts
 from provisioning.planning import Change, NodePlan, NodeResult, Plan, Result
 from provisioning.remembered import REMEMBERED, remember, remembered
@@ -26,7 +27,7 @@ from provisioning.resources import Declared
 from provisioning.role import STAGES, Context, Role, declare
 from provisioning.session import Session, origin, put_python
 from provisioning.ssh import ssh_target
-from provisioning.transport import NoPythonError, Target, image_target
+from provisioning.transport import NoAnswerError, NoPythonError, Target, image_target
 
 THREADS = 32
 PING_SECONDS = 30
@@ -113,7 +114,7 @@ class Cohort:
             self.sessions[name] = session
             self.made[name] = session.changes
             try:
-                self.facts[name] = session.open()
+                self.facts[name] = self._open(session, known.get(name, {}))
             except NoPythonError:
                 if not install_python or name not in self.chosen:
                     raise
@@ -130,6 +131,23 @@ class Cohort:
             if name not in self.facts and name in known:
                 self.facts[name] = Facts.from_wire(known[name])
                 self.reporter.line(f"{name} does not answer: its last known facts are used")
+
+    def _open(self, session: Session, known: Mapping[str, Any]) -> Facts:
+        """Facts; of a node that has still to take its address, from where it was last."""
+        try:
+            return session.open()
+        except NoAnswerError:
+            if self.cluster.network.addresses != "static":
+                raise
+            for target in moving.former(session.target, self.cluster, known):
+                session.target = target
+                try:
+                    facts = session.open()
+                except NoAnswerError:
+                    continue
+                self.reporter.line(f"{session.name} still answers at {target.address}")
+                return facts
+            raise
 
     def _widen(self) -> None:
         """A node that is new concerns the others: Slurm and their /etc/hosts must know it."""
@@ -186,7 +204,8 @@ class Cohort:
             names = [n for n, part in work.items() if stage in part.stages and n in self._alive]
 
             def step(name: str, stage: str = stage) -> None:
-                self.sessions[name].stage(stage)
+                if self.sessions[name].stage(stage):
+                    self._follow(name)
                 ends[name] = time.monotonic()
 
             self.each(names, step)
@@ -195,6 +214,17 @@ class Cohort:
             tuple(self._result(name, ends.get(name, started) - started) for name in self.chosen),
             plan,
         )
+
+    def _follow(self, name: str) -> None:
+        """The node's network has changed: reach it anew, and go on there."""
+        session = self.sessions[name]
+        declared = self._declared(name)
+        target = ssh_target(self.cluster, self.nodes[name], self.base)
+        self.facts[name] = moving.follow(session, target, declared, self.cluster.network.confirm)
+        part = session.plan(declared, self.secrets.get("manifest_key", ""))
+        if part.error:
+            raise PracticumError(part.error)
+        session.begin(origin())
 
     @property
     def _alive(self) -> set[str]:
