@@ -16,10 +16,10 @@ from provisioning.lab.system import Process, arguments, find_process, run
 from vmkit.image import ROOT_LABEL
 
 # Not `max`: it hung. These are x86-64-v2, which today's wheels of numpy are built for.
-CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+lahf-lm"
+CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt,+lahf-lm"
 KERNEL_LINE = (
     f"root=LABEL={ROOT_LABEL} rw console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog "
-    "rcupdate.rcu_cpu_stall_suppress=1"
+    "rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable"
 )
 QEMU = {"x86_64": "qemu-system-x86_64"}
 

@@ -1,0 +1,109 @@
+"""Two bare virtual machines taken to the cluster: what needs kernels of their own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from vmkit.use import Vms, changes
+
+pytestmark = pytest.mark.vm
+
+SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T"]
+
+
+def idle(text: str) -> bool:
+    return "node01 idle" in text
+
+
+def submit(vms: Vms, script: str, *options: str, user: str = "ada") -> tuple[str, str]:
+    """(job, its output) of a script run through sbatch; the output is in /tmp of the node."""
+    job = vms.check_on(
+        "head",
+        ["sbatch", "--parsable", "--chdir=/tmp", "--output=/tmp/job-%j.out", *options],
+        user=user,
+        input=script,
+    ).strip()
+    states = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
+    vms.until("head", states, lambda text: text.strip() not in ("", "PENDING", "RUNNING"))
+    return job, vms.check_on("node01", ["cat", f"/tmp/job-{job}.out"])
+
+
+def test_bare_machines_become_a_cluster(cluster_vms: Vms, first_apply) -> None:
+    result, seconds = first_apply
+    print(f"first apply: {result.changed} changes in {seconds:.0f} s")
+    assert result.ok, result.errors
+    cluster_vms.until("head", SINFO, idle)
+
+
+def test_a_second_apply_changes_nothing(cluster_vms: Vms) -> None:
+    assert changes(cluster_vms.plan()) == []
+
+
+def test_no_unit_has_failed(cluster_vms: Vms) -> None:
+    for name in cluster_vms.machines:
+        failed = cluster_vms.check_on(name, ["systemctl", "--failed", "--plain", "--no-legend"])
+        assert not failed.strip(), f"{name}: {failed}"
+
+
+def test_hardware_is_found_out(cluster_vms: Vms) -> None:
+    row = cluster_vms.check_on("head", ["sinfo", "-h", "-p", "batch", "-o", "%c %m"])
+    cores, memory = map(int, row.split())
+    assert cores == 2
+    real = cluster_vms.machines["node01"].memory_mb
+    assert 0.7 * real < memory < real
+
+
+def test_a_job_runs_in_a_cgroup_and_is_accounted_for(cluster_vms: Vms) -> None:
+    script = (
+        "#!/bin/bash\n#SBATCH --mem=150 --time=5\n"
+        "cat /proc/self/cgroup\n"
+        "cgroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n"
+        "while [[ $cgroup != */job_* || $cgroup == */job_*/* ]]; do cgroup=${cgroup%/*}; done\n"
+        "echo limit $(cat $cgroup/memory.max)\n"
+        "srun --overlap head -c 60M /dev/zero | tail -c 1 | od -c | head -1\n"
+    )
+    job, output = submit(cluster_vms, script)
+    assert f"/job_{job}/" in output, output
+    assert f"limit {150 << 20}" in output, output
+    fields = ["sacct", "-n", "-P", "-j", job, "-o", "JobName,State,Account,User,MaxRSS"]
+    rows = cluster_vms.check_on("head", fields).splitlines()
+    assert rows[0].split("|")[1] == "COMPLETED", rows
+    assert rows[0].split("|")[3] == "ada", rows
+    assert any(re.search(r"\|\d+K$", row) for row in rows[1:]), rows
+
+
+def test_clocks_follow_the_head_node(cluster_vms: Vms) -> None:
+    """chrony on node01 takes its time from head, which has none better here."""
+    head = cluster_vms.machines["head"].address
+    cluster_vms.until(
+        "node01", ["chronyc", "-n", "-c", "sources"],
+        lambda text: any(row.split(",")[1:3] == ["*", head] for row in text.splitlines()),
+    )  # fmt: skip
+
+
+def test_the_cluster_comes_back_by_itself_after_a_power_cut(cluster_vms: Vms) -> None:
+    for name in cluster_vms.machines:
+        cluster_vms.power_off(name)
+    cluster_vms.power_on("node01", wait=False)  # it has to wait for its controller
+    cluster_vms.power_on("head")
+    cluster_vms.power_on("node01")
+    cluster_vms.until("head", SINFO, idle, timeout=240)
+    _, output = submit(cluster_vms, "#!/bin/bash\nhostname\n")
+    assert output.strip() == "node01"
+
+
+def test_a_line_removed_takes_away_what_it_made(cluster_vms: Vms, apply) -> None:
+    text = cluster_vms.toml.read_text()
+    more = (
+        '\n[[partitions]]\nname = "short"\nnodes = "ALL"\nmax_time = "00:10:00"\n'
+        '\n[[users]]\nname = "cleo"\nuid = 2103\ngroups = ["students"]\n'
+    )
+    apply(lambda old: old + more)
+    assert "short" in cluster_vms.check_on("head", ["sinfo", "-h", "-o", "%R"])
+    assert cluster_vms.check_on("node01", ["id", "-u", "cleo"]).strip() == "2103"
+    result = apply(lambda _old: text)
+    assert "short" not in cluster_vms.check_on("head", ["sinfo", "-h", "-o", "%R"])
+    # people and their data are listed only, for an admin to decide on
+    assert "user:cleo" in [c.key for _, c in result.plan.changes() if c.action == "list"]
+    assert changes(cluster_vms.plan()) == []
