@@ -43,12 +43,17 @@ class Storage(Model):
     quota_grace: Duration = "7-00:00:00"
     # nfs: nodes whose root stays root on the exports; empty: the first login node's alone
     root_nodes: tuple[Host, ...] = ()
-    scratch: AbsPath | None = None  # local folder for jobs' own directories, on compute nodes
+    scratch: AbsPath | None = None  # local folder for jobs' own folders, on compute nodes
 
     @property
     def envs(self) -> str:
         """Folder of kernel environments."""
         return f"{self.shared}/envs"
+
+    @property
+    def courses(self) -> str:
+        """Folder of courses."""
+        return f"{self.shared}/courses"
 
     @property
     def apps(self) -> str:

@@ -18,8 +18,8 @@ from provisioning.resources import Declared, File, Line, Resource
 STAGES = (
     "network",
     "base",
+    "storage",  # homes are made on it
     "identity",
-    "storage",
     "trust",
     "database",
     "controller",

@@ -28,6 +28,7 @@ CHECKS = (
     people.groups,
     people.users,
     storage.storage,
+    storage.quotas,
     scheduling.partitions,
     scheduling.profiles,
     accounting.qos,

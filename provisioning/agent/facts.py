@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from provisioning.agent.disks import gather as storage
 from provisioning.agent.host import Host, python_version
 from provisioning.agent.packages import installed_on
 from provisioning.agent.surroundings import gather as surroundings
@@ -36,6 +37,7 @@ def gather(host: Host, asked: Sequence[str]) -> dict[str, Any]:
         "packages": {name: versions[name] for name in asked if name in versions},
     }
     facts.update(surroundings(host))
+    facts.update(storage(host, bool(facts["container"])))
     facts.update(
         shape(
             [(_topology(cpu, "physical_package_id"), _topology(cpu, "core_id")) for cpu in cpus]

@@ -81,7 +81,7 @@ class MountUnit:
         run.manifest.save()
         run.host.makedirs(self.target)
         if there and edited:
-            self._run(run, ["umount", self.target], "somebody may have files open there")
+            take_off(run, self.target, "end what uses it and apply again")
         if edited:
             run.host.write(FSTAB, content, 0o644, 0, 0, follow=True)
             if not run.host.root:
@@ -89,9 +89,7 @@ class MountUnit:
         if not wanted:
             return
         if "x-systemd.automount" in self.wire["options"].split(","):
-            argv = ["systemd-escape", "--path", "--suffix=automount", self.target]
-            name = run.host.run(argv).output.strip()
-            self._run(run, ["systemctl", "restart", name], "see the unit's status")
+            self._run(run, ["systemctl", "restart", automount(run, self.target)], "see its status")
         else:
             self._run(run, ["mount", self.target], f"check {self.wire['source']}")
 
@@ -105,14 +103,34 @@ class MountUnit:
         return {"target": wire["target"].rstrip("/") or "/"}
 
 
+def automount(run: Run, target: str) -> str:
+    """The name of its systemd unit."""
+    argv = ["systemd-escape", "--path", "--suffix=automount", target]
+    return run.host.run(argv).output.strip()
+
+
+def take_off(run: Run, target: str, advice: str) -> None:
+    """Unmount ``target``, what an automount put there before the automount itself.
+
+    AgentError when somebody uses it; then an automount is back as it was.
+    """
+    unit = automount(run, target)
+    waiting = run.host.run(["systemctl", "is-active", "--quiet", unit], timeout=60).code == 0
+    kinds = [row.split(" - ")[-1].split()[0]
+             for row in run.host.text("/proc/self/mountinfo").splitlines()
+             if row.split()[4] == escape(target)]  # fmt: skip
+    if any(kind != "autofs" for kind in kinds):
+        outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
+        if outcome.code != 0:
+            raise AgentError(f"umount {target} failed ({outcome.tail(3)}): {advice}")
+    if waiting:
+        run.host.run(["systemctl", "stop", unit], timeout=MOUNT_SECONDS)
+
+
 def unmount(run: Run, target: str) -> None:
     """Undo a Mount that is no longer declared; the folder stays."""
     if not run.host.root and mounted(run.host, target):
-        outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
-        if outcome.code != 0:
-            raise AgentError(
-                f"umount {target} failed ({outcome.tail(3)}): end what uses it and apply again"
-            )
+        take_off(run, target, "end what uses it and apply again")
     text = run.host.text(FSTAB)
     new = edit_fstab(text, target, None)
     if new != text:

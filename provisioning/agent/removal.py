@@ -34,6 +34,10 @@ def removals(
     wanted, claimed = set(declared), set(paths)
     gone = [(key, entry) for key, entry in run.manifest.entries.items() if key not in wanted]
     gone = [item for item in gone if when(item[1])]
+    # what was mounted last is unmounted first: it may lie on what was mounted before
+    gone = [item for item in gone if not item[0].startswith("mount:")] + [
+        item for item in reversed(gone) if item[0].startswith("mount:")
+    ]
     gone.sort(key=lambda item: (_rank(item[0]), _depth(item[1])))
     works = []
     for key, entry in gone:

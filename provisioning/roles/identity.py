@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.model import NodeRole
 from provisioning.resources import Group, Package, Resource, User
 from provisioning.role import Context, Role
-from provisioning.roles.where import everywhere
+from provisioning.roles.where import everywhere, homes_node
 
 # Fixed, in the system's range, and declared before the packages that would pick their own.
 MUNGE_ID = 900
@@ -23,10 +23,10 @@ def daemons(_context: Context) -> list[Resource]:
 
 def people(context: Context) -> list[Resource]:
     """Groups, then users. Password hashes go to login nodes alone: nobody logs in by password
-    elsewhere. Homes are made once, where the login node sees them."""
+    elsewhere. Homes are made once, on the shared storage, which is there before."""
     cluster = context.cluster
     login = context.node.has(NodeRole.LOGIN)
-    makes_homes = context.node.name == cluster.first(NodeRole.LOGIN).name
+    makes_homes = context.node.name == homes_node(cluster).name
     groups = [Group(group=group.name, gid=group.gid) for group in cluster.groups]
     users = [
         User(

@@ -28,3 +28,12 @@ def on_first(role: NodeRole) -> Callable[[Cluster, Node], bool]:
         return bool(nodes) and node.name == nodes[0].name
 
     return where
+
+
+def homes_node(cluster: Cluster) -> Node:
+    """Where root makes homes: on the cluster's own file server, which alone sees them without
+    NFS between; with a site's server on the first login node."""
+    servers = cluster.with_role(NodeRole.STORAGE)
+    if cluster.storage.provider == "nfs" and servers:
+        return servers[0]
+    return cluster.first(NodeRole.LOGIN)
