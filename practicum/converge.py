@@ -14,7 +14,7 @@ from practicum.targets import names
 if TYPE_CHECKING:
     from cluster.model import Cluster
     from practicum.report import Plain
-    from provisioning.engine import Plan
+    from provisioning.engine import Plan, Result
 
 PENDING = 3  # exit code of a plan with changes
 LIMIT: list[str] = []  # nobody writes to it
@@ -47,6 +47,12 @@ def apply(
     limit: Limit = LIMIT,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     moved: Moved = LIMIT,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Agree to format this disk of [storage.disk].", metavar="SERIAL"
+        ),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as practicum plan.")] = False,
     diff: Diff = False,
     json: Json = False,
@@ -65,7 +71,7 @@ def apply(
             "apply asks before it changes anything, and here is no terminal to ask on: "
             "add --yes, or look with practicum plan"
         )
-    _apply(file, limit, _roles(moved), yes=yes, whole=diff, json=json)
+    _apply(file, limit, _roles(moved), format_=format_, yes=yes, whole=diff, json=json)
 
 
 def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: bool) -> None:
@@ -96,9 +102,16 @@ def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: 
 
 
 def _apply(
-    file: Path, limit: list[str], moved: list[str], *, yes: bool, whole: bool, json: bool
+    file: Path,
+    limit: list[str],
+    moved: list[str],
+    *,
+    format_: str,
+    yes: bool,
+    whole: bool,
+    json: bool,
 ) -> None:
-    from practicum import show
+    from practicum import formatting, show
     from practicum.report import reporter
     from practicum.rooms import ROLES
     from provisioning import engine, guards
@@ -106,17 +119,23 @@ def _apply(
     cluster, known = read(file)
     with reporter(json=json) as report:
         guards.check(cluster, _base(file), moved, report)
-        question = _Question(report, addresses(cluster), yes=yes, whole=whole, json=json)
-        result = engine.apply(
-            cluster,
-            ROLES,
-            known,
-            base=_base(file),
-            limit=names(cluster, limit, "--limit"),
-            confirm=question.ask,
-            reporter=report,
-            widen=True,
-        )
+        question = _Question(report, cluster, yes=yes, whole=whole, json=json, format_=format_)
+
+        def run() -> Result:
+            return engine.apply(
+                cluster,
+                ROLES,
+                {**known, **formatting.confirmed(cluster, question.format)},
+                base=_base(file),
+                limit=names(cluster, limit, "--limit"),
+                confirm=question.ask,
+                reporter=report,
+                widen=True,
+            )
+
+        result = run()
+        if question.again:  # agreed to while asking: the same plan, now with leave to format
+            result = run()
     if question.declined:
         typer.echo("nothing was changed", err=json)
         raise typer.Exit(1)
@@ -133,23 +152,35 @@ class _Question:
     """Show the plan, then ask (unless told yes), on the terminal and never into JSON."""
 
     def __init__(
-        self, report: Plain, addresses: dict[str, str], *, yes: bool, whole: bool, json: bool
+        self, report: Plain, cluster: Cluster, *, yes: bool, whole: bool, json: bool, format_: str
     ) -> None:
         self._report = report
-        self._addresses = addresses
+        self._cluster = cluster
         self._yes, self._whole, self._json = yes, whole, json
+        self.format = format_  # the disk that may be formatted
+        self.again = False
         self.declined = False
 
     def ask(self, made: Plan) -> bool:
-        from practicum import show
+        from practicum import formatting, show
 
         self._report.pause()
-        if not self._json or not self._yes:
-            show.plan(made, whole=self._whole, to_stderr=self._json, addresses=self._addresses)
-        if self._yes:
+        if self.again:
             return True
-        self.declined = not typer.confirm("Apply this?", err=True)
-        return not self.declined
+        if not self._json or not self._yes:
+            show.plan(
+                made,
+                whole=self._whole,
+                to_stderr=self._json,
+                addresses=addresses(self._cluster),
+            )
+        if not self.format:
+            self.format = formatting.ask(made, self._cluster, yes=self._yes)
+            self.again = bool(self.format)
+        if not self._yes:
+            self.declined = not typer.confirm("Apply this?", err=True)
+            self.again = self.again and not self.declined
+        return not self.declined and not self.again
 
 
 def read(file: Path) -> tuple[Cluster, dict[str, str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from cluster.model import Cluster
+from cluster.storage import Storage
 from provisioning.facts import Facts
 from provisioning.lab import tree
 from provisioning.resources import Group, Package, Resource, User
@@ -127,8 +129,13 @@ def packages(
     )  # fmt: skip
     facts = {machine.name: own for machine in cluster.machines}
     found: dict[str, dict[str, Any]] = {}
-    for machine in cluster.machines:
-        declared = declare(roles, Context(cluster, machine, facts, secrets))
+    # with and without a file server: one image for both
+    own_storage = Storage.model_validate(
+        {"provider": "nfs", "quotas": True, "disk": {"serial": DATA_DISK}}
+    )
+    served = cluster.model_copy(update={"storage": own_storage})
+    for described, machine in product((cluster, served), cluster.machines):
+        declared = declare(roles, Context(described, machine, facts, secrets))
         for _, resources in declared.stages:
             for resource in resources:
                 if isinstance(resource, Package) or _system_account(resource):
