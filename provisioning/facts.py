@@ -30,7 +30,6 @@ class Facts:
     boot_line: str = ""  # the file of a board's boot command line, "" where there is none
     # the release that last wrote this node's accounting database, "22.05.8"; "" for none
     slurm_database: str = ""
-    slurm_queue: bool = False  # a controller's state (queue, job numbers) is kept here
     # IPv4 addresses with prefix lengths by interface, "10.0.0.11/24"; lo is left out
     interfaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
     # who configures each interface: netplan, NetworkManager, networkd, ifupdown, "" for nobody

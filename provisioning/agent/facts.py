@@ -33,7 +33,6 @@ def gather(host: Host, asked: Sequence[str]) -> dict[str, Any]:
         "cgroup_controllers": controllers(),
         "boot_line": boot_line(host),
         "slurm_database": host.text("/var/lib/practicum/slurm-database").strip(),
-        "slurm_queue": host.exists("/var/lib/slurm/slurmctld/job_state"),
         "packages": {name: versions[name] for name in asked if name in versions},
     }
     facts.update(surroundings(host))

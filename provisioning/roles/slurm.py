@@ -18,7 +18,7 @@ from provisioning.roles import boot_line, slurm_access, slurm_jobs
 from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.slurm_accounting import declared_accounting
 from provisioning.roles.slurm_conf import MAIL, cgroup_conf, memory_is_off, slurm_conf
-from provisioning.roles.slurm_release import refuse_mixture, refuse_move
+from provisioning.roles.slurm_release import refuse_mixture
 from provisioning.roles.where import everywhere, on, on_first
 
 CHECK_CONF = f"{FOLDER}/check_slurm_conf.py"
@@ -62,9 +62,7 @@ def mail(context: Context) -> list[Resource]:
 
 
 def controller(context: Context) -> list[Resource]:
-    """PracticumError when the queue would be left behind on another node."""
     cluster = context.cluster
-    refuse_move(cluster, NodeRole.CONTROLLER, context.facts)
     changed = ("restart:slurmctld", "run:slurm-reconfigure")
     return [
         Package(package="slurmctld"),

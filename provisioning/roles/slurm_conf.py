@@ -182,6 +182,8 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
         "SlurmdTimeout=120",
         "KillWait=15",
         "PropagateResourceLimitsExcept=MEMLOCK",
+        # what a partition does not allow is refused by sbatch, instead of waiting for ever
+        "EnforcePartLimits=ALL",
         "AccountingStorageType=accounting_storage/slurmdbd",
         f"AccountingStorageHost={cluster.first(NodeRole.DATABASE).name}",
         f"AccountingStoragePort={slurm.database_port}",

@@ -74,22 +74,3 @@ def refuse_mixture(cluster: Cluster, node: str, facts: Mapping[str, Facts]) -> N
         f"{node} has (or gets) Slurm {below}, and the controller {controller} {above}, which "
         f"works with {oldest(above)} to {above}: install the same system on both"
     )
-
-
-def refuse_move(cluster: Cluster, role: NodeRole, facts: Mapping[str, Facts]) -> None:
-    """PracticumError when the queue, or accounting, is on another node than cluster.toml says."""
-    here = cluster.first(role).name
-    if here not in facts:
-        return
-    if role is NodeRole.CONTROLLER:
-        holders = [name for name, fact in facts.items() if fact.slurm_queue]
-        what = "Slurm's queue (/var/lib/slurm/slurmctld) is"
-    else:
-        holders = [name for name, fact in facts.items() if fact.slurm_database]
-        what = "Slurm's accounting (the database slurm_acct_db) is"
-    others = [name for name in holders if name != here]
-    if others and here not in holders:
-        raise PracticumError(
-            f"{what} on {others[0]}, and cluster.toml makes {here} the {role}: give the role back "
-            f"to {others[0]}, or move it as docs/admin.md says under Moving the controller"
-        )

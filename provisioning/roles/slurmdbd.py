@@ -6,7 +6,7 @@ from cluster.model import NodeRole
 from provisioning.resources import Command, Package, Resource, Service, file
 from provisioning.role import Context, Role
 from provisioning.roles.own_files import FOLDER, own_file
-from provisioning.roles.slurm_release import refuse_jump, refuse_move
+from provisioning.roles.slurm_release import refuse_jump
 from provisioning.roles.where import on_first
 
 DATABASE = "slurm_acct_db"
@@ -58,7 +58,6 @@ def slurmdbd_conf(context: Context) -> str:
 
 def database(context: Context) -> list[Resource]:
     """PracticumError when slurmdbd could not take over the records that are there."""
-    refuse_move(context.cluster, NodeRole.DATABASE, context.facts)
     refuse_jump(context.node.name, context.own)
     return [
         Package(package="mariadb-server"),

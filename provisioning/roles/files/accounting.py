@@ -307,6 +307,8 @@ def remove(wanted: dict[str, Any], state: State) -> list[str]:
         ids = [job for job, _user, _account, qos in jobs if qos == name]
         if ids:
             refused.append(f"QOS {name} has jobs ({listed(ids)})")
+        elif refused:
+            continue  # an account that stays for now may have it
         elif name == NORMAL:
             plain = dict.fromkeys(("priority", "maxwall", "maxjobspu", "maxsubmitpu"), 0)
             (words,) = make_qos(name, {**plain, "cpus": 0, "nodes": 0}, {})

@@ -1,0 +1,127 @@
+"""A new munge key for a running cluster: no job is lost, none starts while nodes disagree.
+
+munged alone holds the key; Slurm's daemons ask it for each message, so nothing but munge is
+restarted. For the moment in which some nodes have the old key and some the new one, messages
+between them are refused, and senders try again. A job that started then would fail, so the
+partitions take no jobs for that moment; what runs goes on, and new jobs can be handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.errors import PracticumError
+from cluster.hostlist import fold
+from cluster.model import Cluster, NodeRole
+from cluster.secrets import MAKERS
+from provisioning import engine
+from provisioning.planning import Plan, Result
+from provisioning.report import Reporter
+from provisioning.role import Role
+from provisioning.ssh import Remote, ssh_target
+
+KEY = "munge_key"
+LAUNCH_SECONDS = 3  # for jobs that were on their way to their nodes
+TRUST_SECONDS = 60
+
+
+def refuse_unready(plan: Plan) -> None:
+    """PracticumError unless every node answers and is as cluster.toml says: the key must be the
+    one thing that changes, and must reach all."""
+    if plan.errors:
+        names = sorted(plan.errors)
+        first = plan.errors[names[0]]
+        raise PracticumError(
+            f"{fold(names)} would keep the old key and trust nobody: mend that first ({first})"
+        )
+    if plan.pending:
+        raise PracticumError(
+            f"{plan.pending} changes wait to be applied: run practicum apply first, so that the "
+            "key is all that changes"
+        )
+
+
+@contextmanager
+def no_new_starts(cluster: Cluster, base: Path, reporter: Reporter) -> Iterator[None]:
+    """While this holds, jobs wait and those that run go on. PracticumError, with what to do, when
+    the partitions cannot be opened again."""
+    controller = cluster.first(NodeRole.CONTROLLER)
+    names = [part.name for part in cluster.partitions]
+
+    def turn(state: str) -> None:
+        with Remote(ssh_target(cluster, controller, base)) as remote:
+            for name in names:
+                words = ["scontrol", "update", f"PartitionName={name}", f"State={state}"]
+                remote.run(words, timeout=60, check=True)
+
+    reporter.line("partitions take no jobs for a moment")
+    try:
+        turn("DOWN")
+        time.sleep(LAUNCH_SECONDS)
+        yield
+    finally:
+        _patiently(
+            lambda: turn("UP"),
+            f"the partitions are still closed: run scontrol update PartitionName=NAME State=UP on "
+            f"{controller.name} for {', '.join(names)}",
+        )
+        reporter.line("partitions take jobs again")
+
+
+def rotate(
+    cluster: Cluster,
+    roles: Sequence[Role],
+    secrets: Mapping[str, str],
+    save: Callable[[Mapping[str, str]], None],
+    *,
+    base: Path,
+    reporter: Reporter,
+) -> Result:
+    """Make a new key, keep it by ``save``, bring it to all nodes, and see that they agree.
+
+    PracticumError when the cluster is not ready for it (nothing was changed then), or when the
+    nodes do not trust each other afterwards. A node that fails is in the result: `practicum
+    apply` brings it the key.
+    """
+    fresh = {**secrets, KEY: MAKERS[KEY]()}
+    refuse_unready(engine.plan(cluster, roles, secrets, base=base, reporter=reporter))
+    with no_new_starts(cluster, base, reporter):
+        save(fresh)  # first: what is on a node must never be unknown here
+        result = engine.apply(
+            cluster, roles, fresh, base=base, confirm=lambda _plan: True, reporter=reporter
+        )
+    if result.ok:
+        _patiently(lambda: _agree(cluster, base), "see practicum status")
+    return result
+
+
+def _agree(cluster: Cluster, base: Path) -> None:
+    """The controller reads what every other node seals."""
+    controller = cluster.first(NodeRole.CONTROLLER)
+    with Remote(ssh_target(cluster, controller, base)) as judge:
+        for node in cluster.machines:
+            if node.name == controller.name:
+                continue
+            with Remote(ssh_target(cluster, node, base)) as remote:
+                sealed = remote.run(["munge", "-n"], check=True).out
+            if judge.run(["unmunge"], stdin=sealed).code != 0:
+                raise PracticumError(
+                    f"{controller.name} does not trust {node.name}: run practicum apply"
+                )
+
+
+def _patiently(work: Callable[[], None], advice: str) -> None:
+    """slurmctld asks munge, too, and may have to ask twice."""
+    end = time.monotonic() + TRUST_SECONDS
+    while True:
+        try:
+            work()
+        except PracticumError as error:
+            if time.monotonic() > end:
+                raise PracticumError(f"{error}; {advice}") from error
+            time.sleep(1)
+        else:
+            return

@@ -1,0 +1,168 @@
+"""What only a kernel of one's own shows of Slurm: memory limits by cgroup v2, log-ins that need a
+job, and a clock that munge does not trust."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from vmkit.use import Vms
+
+pytestmark = pytest.mark.vm
+
+STATE = ["sacct", "-n", "-P", "-o", "JobID,State,ExitCode", "-j"]
+SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T %E"]
+# Touches every page, so that it is really used.
+HOG = "/usr/bin/python3 -c 'b = bytearray({mb} << 20); print(len(b))'"
+
+
+def sbatch(vms: Vms, wrap: str, *options: str, user: str = "ada") -> str:
+    return vms.check_on(
+        "head",
+        ["sbatch", "--parsable", "-D", "/tmp", "-o", "/tmp/limits-%j.out", *options,
+         f"--wrap={wrap}"],
+        user=user,
+    ).strip()  # fmt: skip
+
+
+def ended(vms: Vms, job: str) -> str:
+    done = {"COMPLETED", "FAILED", "OUT_OF_MEMORY", "CANCELLED", "NODE_FAIL", "TIMEOUT"}
+    return vms.until("head", [*STATE, job], lambda text: any(f"|{state}" in text for state in done))
+
+
+def running(vms: Vms, job: str) -> None:
+    vms.until("head", ["squeue", "-h", "-j", job, "-o", "%T"], lambda text: "RUNNING" in text)
+
+
+@pytest.fixture
+def swap(cluster_vms: Vms) -> Iterator[None]:
+    """200 MB of swap on the node, as Raspberry Pi OS has it."""
+    for words in (
+        ["dd", "if=/dev/zero", "of=/swapfile", "bs=1M", "count=200"],
+        ["chmod", "600", "/swapfile"],
+        ["mkswap", "/swapfile"],
+        ["swapon", "/swapfile"],
+    ):
+        cluster_vms.check_on("node01", words)
+    yield
+    cluster_vms.check_on("node01", ["swapoff", "/swapfile"])
+    cluster_vms.check_on("node01", ["rm", "/swapfile"])
+
+
+def test_a_job_over_its_memory_dies_alone(cluster_vms: Vms) -> None:
+    """Its neighbour lives, and so does the node."""
+    boot = cluster_vms.boot_id("node01")
+    other = sbatch(cluster_vms, "sleep 600", "--mem=50", user="ben")
+    running(cluster_vms, other)
+    job = sbatch(cluster_vms, HOG.format(mb=300), "--mem=100")
+    text = ended(cluster_vms, job)
+    assert f"{job}|OUT_OF_MEMORY|0:125" in text, text
+    assert cluster_vms.boot_id("node01") == boot
+    running(cluster_vms, other)
+    cluster_vms.check_on("head", ["scancel", other])
+    assert "node01" in cluster_vms.check_on("head", SINFO)
+
+
+def test_swap_does_not_stretch_the_limit(cluster_vms: Vms, swap: None) -> None:
+    """Slurm's own setting would let a job of 100 MB have 100 MB of swap as well."""
+    job = sbatch(cluster_vms, HOG.format(mb=150), "--mem=100")
+    text = ended(cluster_vms, job)
+    assert f"{job}|OUT_OF_MEMORY" in text, text
+
+
+def test_a_job_that_leaves_processes_and_files_leaves_nothing(cluster_vms: Vms) -> None:
+    wrap = "setsid sleep 3000 & touch /dev/shm/left-by-ada /tmp/left-by-ada; sleep 1"
+    ended(cluster_vms, sbatch(cluster_vms, wrap, "--mem=50"))
+    cluster_vms.until("node01", ["pgrep", "-u", "ada"], lambda text: not text.strip(), 30)
+    gone = cluster_vms.run_on("node01", ["ls", "/dev/shm/left-by-ada", "/tmp/left-by-ada"])
+    assert not gone.stdout, gone.stdout
+
+
+def ssh(vms: Vms, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A real log-in through sshd and PAM, from head to node01, with a key of that user's."""
+    return vms.run_on(
+        "head",
+        ["ssh", "-i", f"/root/key-{user}", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes",
+         f"{user}@node01", *words],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def keys(cluster_vms: Vms) -> None:
+    """Root on head may log in to node01 as any of these; homes are node01's own here."""
+    for user in ("ada", "ben", "admin", "root"):
+        cluster_vms.run_on("head", ["rm", "-f", f"/root/key-{user}"])
+        cluster_vms.check_on("head", ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
+                                      f"/root/key-{user}"])  # fmt: skip
+        public = cluster_vms.check_on("head", ["cat", f"/root/key-{user}.pub"])
+        home = cluster_vms.check_on("node01", ["getent", "passwd", user]).split(":")[5]
+        cluster_vms.check_on("node01", ["install", "-d", "-m", "700", "-o", user, f"{home}/.ssh"])
+        cluster_vms.check_on("node01", ["tee", "-a", f"{home}/.ssh/authorized_keys"], input=public)
+        cluster_vms.check_on("node01", ["chown", user, f"{home}/.ssh/authorized_keys", home])
+
+
+def test_people_log_in_only_where_they_have_a_job(cluster_vms: Vms, keys: None, apply) -> None:
+    assert ssh(cluster_vms, "ada", "true").returncode == 0, "without the setting anybody gets in"
+    apply(lambda text: text + "\n[slurm]\nssh_needs_job = true\n")
+
+    refused = ssh(cluster_vms, "ada", "true")
+    assert refused.returncode != 0
+    assert "no active jobs on this node" in refused.stderr, refused.stderr
+    for who in ("root", "admin"):
+        assert ssh(cluster_vms, who, "true").returncode == 0, who
+
+    job = sbatch(cluster_vms, "sleep 600", "--mem=100")
+    running(cluster_vms, job)
+    place = ssh(cluster_vms, "ada", "cat", "/proc/self/cgroup").stdout
+    assert f"/job_{job}/step_extern/" in place, place
+    over = ssh(cluster_vms, "ada", HOG.format(mb=300))
+    assert over.returncode != 0, "the job's memory limit holds for who logs in"
+    assert ssh(cluster_vms, "ben", "true").returncode != 0, "it is not ben's job"
+    cluster_vms.check_on("head", ["scancel", job])
+    cluster_vms.until("head", ["squeue", "-h"], lambda text: not text.strip())
+    assert ssh(cluster_vms, "ada", "true").returncode != 0
+
+
+def test_the_admin_is_asked_for_before_sshd_is_changed(cluster_vms: Vms, apply) -> None:
+    """PAM refuses root by rules that are not ours: the apply says so, and sshd stays as it is."""
+    before = cluster_vms.check_on("node01", ["cat", "/etc/pam.d/sshd"])
+    cluster_vms.check_on("node01", ["usermod", "--expiredate", "1", "admin"])
+    text = cluster_vms.toml.read_text()
+    try:
+        cluster_vms.toml.write_text(text + "\n[slurm]\nssh_needs_job = true\n")
+        script = "/usr/local/lib/practicum/check_access.py"
+        apply(lambda text: text)
+        asked = cluster_vms.run_on(
+            "node01", ["python3", "-I", script, "practicum-job-account", "root", "ben"]
+        )
+        assert asked.returncode == 1
+        assert "ben would be locked out" in asked.stderr
+        nobody = cluster_vms.run_on(
+            "node01", ["python3", "-I", script, "practicum-job-account", "gone"]
+        )
+        assert "no account here" in nobody.stderr
+    finally:
+        cluster_vms.check_on("node01", ["usermod", "--expiredate", "", "admin"])
+        cluster_vms.apply(lambda _text: text)
+    assert cluster_vms.check_on("node01", ["cat", "/etc/pam.d/sshd"]) == before
+
+
+def test_a_clock_beyond_munges_tolerance_is_seen(cluster_vms: Vms) -> None:
+    cluster_vms.set_clock("node01", 900)
+    try:
+        answer = cluster_vms.practicum("status", "--json")
+        found = json.loads(answer.stdout)
+        texts = json.dumps(found)
+        assert "munge" in texts, texts
+        assert "15 min" in texts, texts
+        assert "ahead of" in texts, texts
+        job = cluster_vms.run_on(
+            "head", ["srun", "--immediate=20", "-D", "/tmp", "true"], user="ada", timeout=120
+        )
+        assert job.returncode != 0, "Slurm trusts a clock that munge does not"
+    finally:
+        cluster_vms.mend_clock("node01")
+    cluster_vms.check_on("node01", ["systemctl", "restart", "slurmd"])
+    cluster_vms.until("head", SINFO, lambda text: "node01 idle" in text)
