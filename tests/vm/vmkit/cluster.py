@@ -27,9 +27,9 @@ from practicum.rooms import ROLES
 from provisioning.lab import host, keys, settings, tree
 from provisioning.lab.network import address, gateway
 from provisioning.lab.system import locked, remove_tree, run, write
-from vmkit import described, network
+from vmkit import described, environments, network
 from vmkit import image as images
-from vmkit.described import DATA_DISK, FULL_DISK, HEAD, NODE
+from vmkit.described import BUILT_DISK, DATA_DISK, FULL_DISK, HEAD, NODE
 from vmkit.machine import Disk, Machine, wait_for_ssh
 
 STATE = Path(os.environ.get("PRACTICUM_VM_STATE", "/var/lib/practicum/vms"))
@@ -118,7 +118,11 @@ class Pair:
         number = hashlib.sha256(f"{self.name} {name}".encode()).hexdigest()
         disks: tuple[Disk, ...] = ()
         if name == HEAD:
-            disks = (Disk(folder / "data.img", DATA_DISK), Disk(folder / "full.img", FULL_DISK))
+            disks = (
+                Disk(folder / "data.img", DATA_DISK),
+                Disk(folder / "full.img", FULL_DISK),
+                Disk(folder / "built.img", BUILT_DISK),
+            )
         return Machine(
             cluster=self.name, name=name, folder=folder, address=address(self.subnet, index),
             mac=f"52:54:00:{number[:2]}:{number[2:4]}:{index:02x}",
@@ -152,8 +156,9 @@ class Pair:
             )  # fmt: skip
         write(self.key.with_name("known_hosts"), known)
         head = self.machines[HEAD].folder
-        with (head / "data.img").open("wb") as disk:
-            disk.truncate(DATA_MB << 20)
+        for name, megabytes in (("data.img", DATA_MB), ("built.img", environments.DISK_MB)):
+            with (head / name).open("wb") as disk:
+                disk.truncate(megabytes << 20)
         images.make_filesystem(head / "full.img", FULL_MB, "somebodys")
         (self.folder / "made").touch()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 from cluster.model import Cluster
@@ -17,6 +16,8 @@ from provisioning.role import Context, Role, declare
 HEAD, NODE = "head", "node01"
 # An empty disk for the file server, and one that has a file system and must be refused.
 DATA_DISK, FULL_DISK = "PRACTICUM-DATA", "PRACTICUM-FULL"
+# Empty until a test asks for the environments that were built here.
+BUILT_DISK = "PRACTICUM-BUILT"
 
 TEMPLATE = """\
 # Two virtual machines: one that serves, one that computes.
@@ -118,28 +119,34 @@ packages = ["numpy"]
 """
 
 
-def packages(
-    guest: tree.Guest, cluster: Cluster, secrets: dict[str, str], roles: Sequence[Role]
-) -> list[dict[str, Any]]:
-    """Wire forms of what roles ask for that takes long and is the same for everyone: packages,
-    and the system accounts that these must find with the right ids. In the roles' order."""
+def context(guest: tree.Guest, cluster: Cluster, secrets: dict[str, str], node: str) -> Context:
+    """What roles are told of a machine that was never asked."""
     own = Facts(
         os_id=guest.family, os_codename=guest.suite, arch=platform.machine(), cgroup="v2",
         cpus=2, cores_per_socket=2, memory_mb=1000,
     )  # fmt: skip
     facts = {machine.name: own for machine in cluster.machines}
+    return Context(cluster, cluster.node(node), facts, secrets)
+
+
+def packages(
+    guest: tree.Guest, cluster: Cluster, secrets: dict[str, str], roles: Sequence[Role]
+) -> list[dict[str, Any]]:
+    """Wire forms of what roles ask for that takes long and is the same for everyone: packages,
+    and the system accounts that these must find with the right ids. In the roles' order."""
     found: dict[str, dict[str, Any]] = {}
-    # with and without a file server: one image for both
-    own_storage = Storage.model_validate(
-        {"provider": "nfs", "quotas": True, "disk": {"serial": DATA_DISK}}
-    )
-    served = cluster.model_copy(update={"storage": own_storage})
-    for described, machine in product((cluster, served), cluster.machines):
-        declared = declare(roles, Context(described, machine, facts, secrets))
-        for _, resources in declared.stages:
-            for resource in resources:
-                if isinstance(resource, Package) or _system_account(resource):
-                    found.setdefault(resource.key, {**resource.to_wire(), "notify": []})
+    # with and without what tests switch on: one image for all
+    storage = {"provider": "nfs", "quotas": True, "disk": {"serial": DATA_DISK}}
+    more = {
+        "storage": Storage.model_validate(storage),
+        "network": cluster.network.model_copy(update={"firewall": True}),
+    }
+    for variant in (cluster, cluster.model_copy(update=more)):
+        for machine in variant.machines:
+            declared = declare(roles, context(guest, variant, secrets, machine.name))
+            for one in (one for _, resources in declared.stages for one in resources):
+                if isinstance(one, Package) or _system_account(one):
+                    found.setdefault(one.key, {**one.to_wire(), "notify": []})
     return list(found.values())
 
 

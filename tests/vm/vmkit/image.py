@@ -112,12 +112,18 @@ def image(guest_name: str, resources: Sequence[Mapping[str, Any]], say: Say) -> 
         return Image(place)
 
 
+def grown_tree(guest: tree.Guest) -> Path:
+    """The tree below the image; it is there once an image was made."""
+    base = tree.base_tree(guest, lambda _text: None)
+    return PLACE / f"tree-{base.name}-{RECIPE}"
+
+
 def _grown(
     guest: tree.Guest, base: Path, wanted: Mapping[str, Mapping[str, Any]], say: Say
 ) -> tuple[Path, list[str]]:
     """The tree with all that is wanted, and the keys of everything in it. Its list is beside it
     while it is whole, and away while it is worked on."""
-    root = PLACE / f"tree-{base.name}-{RECIPE}"
+    root = grown_tree(guest)
     stamp = PLACE / f"{root.name}.json"
     known: dict[str, Any] = json.loads(stamp.read_text()) if stamp.is_file() else {}
     if not known and root.exists():
@@ -208,13 +214,8 @@ def _prune(guest: tree.Guest, place: Path) -> None:
         if other != place:
             remove_tree(other)
     for stamp in PLACE.glob(f"tree-{guest.name}-*"):
-        if not stamp.name.startswith(_current(guest)):
+        if not stamp.name.startswith(grown_tree(guest).name):
             remove_tree(stamp)
-
-
-def _current(guest: tree.Guest) -> str:
-    # the base tree is there by now: saying nothing
-    return f"tree-{tree.base_tree(guest, lambda _text: None).name}-{RECIPE}"
 
 
 def seed(files: Mapping[str, tuple[str, int]], disk: Path) -> None:

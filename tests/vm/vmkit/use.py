@@ -12,15 +12,20 @@ from pathlib import Path
 
 from cluster.errors import PracticumError
 from cluster.load import load
+from cluster.model import Cluster
 from cluster.secrets import load_secrets, secrets_path
+from practicum import formatting
 from practicum.report import Plain
 from practicum.rooms import ROLES
 from provisioning import engine
-from provisioning.lab import access
+from provisioning.lab import access, tree
 from provisioning.lab.system import write
 from provisioning.planning import Plan, Result
 from provisioning.role import Role
+from vmkit import described, environments
+from vmkit import image as images
 from vmkit.cluster import BOOT_SECONDS, Pair
+from vmkit.described import BUILT_DISK, HEAD
 from vmkit.machine import wait_for_ssh
 
 # Everything up to running jobs. The rooms above (kernels, hub) build Python environments,
@@ -99,29 +104,53 @@ class Vms(Pair):
 
     # -- apply
 
-    def apply(self, edit: Edit | None = None, *, roles: Sequence[Role] = CORE) -> Result:
+    def apply(
+        self, edit: Edit | None = None, *, roles: Sequence[Role] = CORE, format_: str = ""
+    ) -> Result:
         """Change cluster.toml by ``edit`` (text → text), then plan and apply as the command does.
+        ``format_`` is the name of a disk, as typed by the admin (the command's ``--format``).
         AssertionError with the nodes' own sentences when one fails."""
         if edit:
             write(self.toml, edit(self.toml.read_text()))
-        result = self.try_apply(roles=roles)
+        result = self.try_apply(roles=roles, format_=format_)
         assert result.ok, result.errors
         return result
 
-    def try_apply(self, *, roles: Sequence[Role] = CORE) -> Result:
+    def try_apply(self, *, roles: Sequence[Role] = CORE, format_: str = "") -> Result:
         """The same; what went wrong is in the result."""
-        cluster = load(self.toml)
+        described, known = self.described()
         return engine.apply(
-            cluster, roles, load_secrets(secrets_path(self.toml)),
+            described, roles, {**known, **formatting.confirmed(described, format_)},
             base=self.toml.parent, confirm=lambda _plan: True, reporter=Plain(),
         )  # fmt: skip
 
     def plan(self, *, roles: Sequence[Role] = CORE) -> Plan:
-        cluster = load(self.toml)
-        return engine.plan(
-            cluster, roles, load_secrets(secrets_path(self.toml)),
-            base=self.toml.parent, reporter=Plain(),
-        )  # fmt: skip
+        described, known = self.described()
+        return engine.plan(described, roles, known, base=self.toml.parent, reporter=Plain())
+
+    def described(self) -> tuple[Cluster, dict[str, str]]:
+        """The cluster as cluster.toml has it now, and its secrets."""
+        return load(self.toml), load_secrets(secrets_path(self.toml))
+
+    def place_environments(self, say: Callable[[str], None]) -> None:
+        """Put the environments of hub, sessions and kernels, built by this host, where the roles
+        would build them on head: on an emulated processor that takes a quarter of an hour. The
+        shared folder must be there already."""
+        described_, known = self.described()
+        guest = tree.GUESTS[self.guest]
+        context = described.context(guest, described_, known, HEAD)
+        disk = self.machines[HEAD].folder / "built.img"
+        root = images.grown_tree(guest)
+        environments.make(guest, root, environments.wanted(context, ROLES), disk, say)
+        device = f"/dev/disk/by-id/virtio-{BUILT_DISK}"
+        self.check_on(HEAD, ["mount", "-m", "-o", "ro", device, "/run/practicum-built"])
+        try:
+            for name in environments.FOLDERS:
+                self.check_on(HEAD, ["mkdir", "-p", f"/{name}"])
+                copy = ["cp", "-a", f"/run/practicum-built/{name}/.", f"/{name}/"]
+                self.check_on(HEAD, copy, timeout=900)
+        finally:
+            self.check_on(HEAD, ["umount", "/run/practicum-built"])
 
     def practicum(self, *words: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """The command itself, in the folder of cluster.toml (so `--file` is not needed)."""
