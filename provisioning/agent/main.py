@@ -25,7 +25,7 @@ from typing import Any
 from provisioning.agent.facts import gather
 from provisioning.agent.host import AgentError, Host
 from provisioning.agent.lock import Lock
-from provisioning.agent.record import MANIFEST
+from provisioning.agent.record import managed
 from provisioning.agent.session import Session, explain
 from provisioning.agent.work import Change
 
@@ -118,7 +118,7 @@ class Agent:
             "hello",
             pid=os.getpid(),
             facts=gather(self.host, message["packages"]),
-            managed=self.host.exists(MANIFEST),
+            managed=managed(self.host),
         )
 
     def on_clock(self, _message: dict[str, Any]) -> None:

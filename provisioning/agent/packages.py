@@ -48,7 +48,9 @@ UNREACHABLE = re.compile(
     r"Some index files failed to download"
 )
 FULL = re.compile(r"No space left on device|You don't have enough free space")
-LOCKED = re.compile(r"Could not get lock (\S+?)\.? ")
+LOCKED = re.compile(
+    r"Could not get lock (\S+?)\.? |dpkg: error: dpkg (frontend|database) lock (?:is|was) locked"
+)
 
 
 class Installed:
@@ -171,15 +173,19 @@ def leftover(host: Host) -> bool:
 def configure(run: Run) -> None:
     run.tell("finishing half-installed packages")
     argv = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
-    outcome = run.host.run(argv, timeout=APT_TIMEOUT, env=APT_ENV)
+    outcome = _patient(run, argv, APT_TIMEOUT)
     left = [name for name in installed_on(run.host).broken if name != "dpkg"]
-    if left:  # their files are not all there: fetch and unpack them once more
-        run.tell(f"installing again: {' '.join(left)}")
+    # They lack others that they need, or files of their own: fetch the ones, unpack the others.
+    for words in (["--fix-broken", "install"], ["install", "--reinstall"]):
+        if not left:
+            break
+        run.tell(f"repairing {' '.join(left)}")
         if _stale(run.host):
             update(run)
-        argv = ["apt-get", "install", "--reinstall", "-y", "-q", *OPTIONS, "--", *left]
+        names = ["--", *left] if words[-1] == "--reinstall" else []
+        argv = ["apt-get", *words, "-y", "-q", "--no-install-recommends", *OPTIONS, *names]
         outcome = run.host.run(argv, timeout=APT_TIMEOUT, env=APT_ENV)
-        left = installed_on(run.host).broken
+        left = [name for name in installed_on(run.host).broken if name != "dpkg"]
     if outcome.code == 0:
         return
     said = _sentence(outcome, "dpkg --configure -a")
@@ -227,14 +233,20 @@ def _stale(host: Host) -> bool:
 def update(run: Run) -> None:
     run.tell("refreshing the package lists")
     argv = ["apt-get", "update", "-q", *OPTIONS, "-o", "APT::Update::Error-Mode=any"]
-    end = time.monotonic() + LOCK_SECONDS
-    outcome = run.host.run(argv, timeout=600, env=APT_ENV)
-    # apt waits for dpkg's lock by itself, but not for that of its lists.
-    while outcome.code != 0 and LOCKED.search(outcome.output) and time.monotonic() < end:
-        time.sleep(3)
-        outcome = run.host.run(argv, timeout=600, env=APT_ENV)
+    outcome = _patient(run, argv, 600)
     if outcome.code != 0:
         raise AgentError(_sentence(outcome, "apt-get update"))
+
+
+def _patient(run: Run, argv: Sequence[str], timeout: float) -> Outcome:
+    """apt waits for dpkg's lock by itself, but not for that of its lists; dpkg for none."""
+    end = time.monotonic() + LOCK_SECONDS
+    outcome = run.host.run(argv, timeout=timeout, env=APT_ENV)
+    while outcome.code != 0 and LOCKED.search(outcome.output) and time.monotonic() < end:
+        run.tell("waiting for another program that installs packages")
+        time.sleep(3)
+        outcome = run.host.run(argv, timeout=timeout, env=APT_ENV)
+    return outcome
 
 
 def _apt(run: Run, names: Sequence[str]) -> Outcome:
@@ -277,5 +289,6 @@ def _sentence(outcome: Outcome, command: str) -> str:
         )
     locked = LOCKED.search(text)
     if locked:
-        return f"another program has held {locked[1]} for five minutes: wait for it, apply again"
+        lock = locked[1] or f"dpkg's {locked[2]} lock"
+        return f"another program has held {lock} for five minutes: wait for it, apply again"
     return f"{command} failed:\n{said}"

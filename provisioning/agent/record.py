@@ -100,6 +100,12 @@ class Manifest:
         return (info.st_mtime_ns, info.st_ino)
 
 
+def managed(host: Host) -> bool:
+    """Whether files of ours are here. What is only listed (accounts, packages) does not count:
+    it stays when a machine is taken out of the cluster."""
+    return any(key.startswith("file:") for key in load(host, MANIFEST, "entries"))
+
+
 class Notes:
     """Notifications to be carried out, each with the resources that asked for it."""
 

@@ -8,51 +8,20 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import pytest
+from bare_nodes import lab_nodes, nodes
+from run_in_lab import RunOn, run_in
 
 from practicum.report import Plain
 from practicum.rooms import ROLES
 from provisioning import lab as labs
-from provisioning.lab import access
 
 UNITS = ("munge", "slurmdbd", "slurmctld", "slurmd", "practicum-hub", "practicum-proxy")
 NODES = 4  # three that compute: the capacity test's figure
+__all__ = ["RunOn", "lab_nodes", "nodes", "run_in"]
 LAB = pytest.StashKey[labs.LabInfo]()
-
-
-class RunOn(Protocol):
-    def __call__(
-        self,
-        node: str,
-        argv: Sequence[str],
-        *,
-        user: str = "root",
-        input: str | None = None,
-        timeout: float = 120,
-    ) -> subprocess.CompletedProcess[str]: ...
-
-
-def run_in(info: labs.LabInfo) -> RunOn:
-    """Runs a command on a node of that lab in a login session; output as text, status not
-    checked. TimeoutExpired after ``timeout`` seconds."""
-
-    def run_on(
-        node: str,
-        argv: Sequence[str],
-        *,
-        user: str = "root",
-        input: str | None = None,
-        timeout: float = 120,
-    ) -> subprocess.CompletedProcess[str]:
-        command = access.ssh_command(info, node, argv, user=user)
-        return subprocess.run(
-            command, input=input or "", text=True, capture_output=True, timeout=timeout, check=False
-        )
-
-    return run_on
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The engine against real nodes over real SSH: what goes wrong, and that apply again finishes.
 
-The nodes are a lab of this file's own, booted bare: the shared lab has the whole cluster
+The nodes are bare (bare_nodes.py): the shared lab has the whole cluster
 declared on it, and applying anything else there would remove it.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -16,20 +15,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import RunOn, run_in
+from bare_nodes import FIRST, SECOND, Nodes, role, until
 
 from cluster.errors import PracticumError
-from cluster.load import load
 from cluster.model import Cluster, Node
-from practicum.report import Plain
-from provisioning import engine
-from provisioning import lab as labs
-from provisioning.planning import Plan, Result
-from provisioning.report import Silent
+from provisioning.planning import Result
 from provisioning.resources import (
     Command,
     Directory,
@@ -43,86 +36,6 @@ from provisioning.resources import (
 from provisioning.role import Context, Role
 
 pytestmark = pytest.mark.lab
-
-SECRETS = {"manifest_key": "cd" * 32}
-FIRST, SECOND = "login", "node01"
-
-
-class Nodes:
-    """Two bare nodes, and an engine that declares on them what a test wants."""
-
-    def __init__(self, info: labs.LabInfo) -> None:
-        self.info = info
-        self.base = info.cluster_toml.parent
-        self.cluster: Cluster = load(info.cluster_toml)
-        self.run_on: RunOn = run_in(info)
-
-    def apply(
-        self, *resources: Resource, limit: Sequence[str] = (FIRST,), **stages: list[Resource]
-    ) -> Result:
-        wanted = stages or {"base": list(resources)}
-        return self.with_roles([role(name, here) for name, here in wanted.items()], limit)
-
-    def with_roles(
-        self,
-        roles: Sequence[Role],
-        limit: Sequence[str] = (),
-        cluster: Cluster | None = None,
-        base: Path | None = None,
-    ) -> Result:
-        return engine.apply(
-            cluster or self.cluster,
-            roles,
-            SECRETS,
-            base=base or self.base,
-            limit=limit,
-            confirm=lambda _plan: True,
-            reporter=Silent(),
-        )
-
-    def plan(self, *resources: Resource, limit: Sequence[str] = (FIRST,)) -> Plan:
-        roles = [role("base", list(resources))]
-        return engine.plan(
-            self.cluster, roles, SECRETS, base=self.base, limit=limit, reporter=Silent()
-        )
-
-    def out(self, *argv: str, node: str = FIRST) -> str:
-        done = self.run_on(node, argv)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def there(self, path: str, node: str = FIRST) -> bool:
-        return self.run_on(node, ["test", "-e", path]).returncode == 0
-
-
-def role(
-    stage: str, resources: list[Resource], where: Callable[[Cluster, Node], bool] | None = None
-) -> Role:
-    return Role(f"test-{stage}", stage, where or (lambda _c, _n: True), lambda _context: resources)
-
-
-@pytest.fixture(scope="module")
-def lab_nodes() -> Iterator[Nodes]:
-    """Two bare nodes: the developer's (PRACTICUM_BARE_LAB=NAME), else a lab of our own."""
-    if named := os.environ.get("PRACTICUM_BARE_LAB"):
-        yield Nodes(labs.info(named))
-        return
-    name = f"eng-{secrets.token_hex(3)}"
-    try:
-        yield Nodes(labs.up(name, nodes=2, roles=(), reporter=Plain()))
-    finally:
-        labs.down(name, reporter=Plain())
-
-
-@pytest.fixture
-def nodes(lab_nodes: Nodes) -> Iterator[Nodes]:
-    """Nothing is declared before a test, and what it declared goes after it."""
-    clean = "rm -f /run/slow* /run/cut* /run/kill* /run/first /run/second"
-    for name in (FIRST, SECOND):  # a developer's lab has seen these tests before
-        lab_nodes.out("sh", "-c", f"{clean}; apt-get -y -q purge munge sl >&2 || true", node=name)
-    yield lab_nodes
-    result = lab_nodes.apply(limit=())
-    assert result.ok, result.errors
 
 
 def test_apply_then_nothing_to_do(nodes: Nodes) -> None:
@@ -255,13 +168,6 @@ def test_two_applies_at_once(nodes: Nodes) -> None:
     assert f"@{os.uname().nodename}" in result.errors[FIRST]
     assert results[0].ok
     assert nodes.apply(slow, file("/etc/second", "1")).changed == 1
-
-
-def until(what: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.2)
 
 
 CLIENT = """

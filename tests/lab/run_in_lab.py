@@ -1,0 +1,42 @@
+"""Commands on a lab's nodes, over the lab's SSH."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import Protocol
+
+from provisioning import lab as labs
+from provisioning.lab import access
+
+
+class RunOn(Protocol):
+    def __call__(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        user: str = "root",
+        input: str | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def run_in(info: labs.LabInfo) -> RunOn:
+    """Runs a command on a node of that lab in a login session; output as text, status not
+    checked. TimeoutExpired after ``timeout`` seconds."""
+
+    def run_on(
+        node: str,
+        argv: Sequence[str],
+        *,
+        user: str = "root",
+        input: str | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        command = access.ssh_command(info, node, argv, user=user)
+        return subprocess.run(
+            command, input=input or "", text=True, capture_output=True, timeout=timeout, check=False
+        )
+
+    return run_on

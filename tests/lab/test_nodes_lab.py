@@ -1,0 +1,197 @@
+"""Nodes come and go: drained, rebooted, renamed, taken out, added again, switched off."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from test_commands_lab import practicum
+
+from cluster.edit import without_nodes
+from practicum.rooms import ROLES
+from provisioning import lab as labs
+from provisioning.report import Silent
+
+pytestmark = pytest.mark.lab
+
+LAST = -1  # the node that these tests play with: the others' tests like the first ones
+
+
+@pytest.fixture
+def file(lab) -> str:
+    return str(lab.cluster_toml)
+
+
+@pytest.fixture
+def own(lab):
+    """The lab's folder with a cluster.toml that a test may change; in the end the nodes are as
+    the lab declares them."""
+    original = lab.cluster_toml.read_text()
+    assert practicum("apply", "-y", "--file", str(lab.cluster_toml)).returncode == 0
+    yield lab.cluster_toml
+    lab.cluster_toml.write_text(original)
+    done = practicum("apply", "-y", "--file", str(lab.cluster_toml))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def states(file: str) -> dict[str, dict[str, object]]:
+    told = json.loads(practicum("node", "list", "--json", "--file", file).stdout)
+    return {node["node"]: node for node in told["nodes"]}
+
+
+def submit(run_on, node: str, seconds: int) -> str:
+    done = run_on(
+        "login",
+        ["sbatch", "--parsable", f"--nodelist={node}", "--chdir=/tmp", "--output=/dev/null",
+         f"--wrap=sleep {seconds}"],
+        user="ada",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def running(run_on, job: str) -> None:
+    end = time.monotonic() + 60
+    while run_on("login", ["squeue", "-h", "-j", job, "-o", "%T"]).stdout.strip() != "RUNNING":
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def test_drained_and_resumed(lab, file: str) -> None:
+    name = lab.nodes[LAST].name
+    done = practicum("node", "drain", name, "--reason", "fan is loud; $(reboot)", "--file", file)
+    assert (done.returncode, done.stdout) == (0, f"{name}: no new jobs\n"), done.stderr
+    listed = states(file)[name]
+    assert (listed["state"], listed["reason"]) == ("drained", "fan is loud; $(reboot)")
+    assert listed["jobs"] == 0
+    shown = practicum("node", "list", "--file", file).stdout
+    assert "takes no jobs (drained): fan is loud" in shown
+    done = practicum("node", "resume", name, "--file", file)
+    assert (done.returncode, done.stdout) == (0, f"{name}: takes jobs\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["drain", "login", "--reason", "x"], "login takes no jobs: it has not the role compute"),
+        (["drain", "node77", "--reason", "x"], "NODES: there is no node node77; there are login"),
+        (["drain", "node01", "--reason", "a\nb"], "--reason must be one line of plain text"),
+        (["reboot", "login"], "while it reboots, the whole cluster waits"),
+        (["remove", "node01"], "node remove asks first, and here is no terminal: add --yes"),
+        (["remove", "login", "-y"], "login takes no jobs"),
+    ],
+)
+def test_refused_in_one_sentence(file: str, arguments: list[str], sentence: str) -> None:
+    done = practicum("node", *arguments, "--file", file)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert sentence in done.stderr
+
+
+def test_a_reboot_waits_for_the_job(lab, run_on, file: str) -> None:
+    name = lab.nodes[LAST].name
+    job = submit(run_on, name, 5)
+    running(run_on, job)
+    refused = practicum("node", "reboot", name, "--wait", "0", "--file", file)
+    assert refused.returncode == 1
+    assert f"jobs still run on {name}: it stays drained" in refused.stdout
+    # The same command again takes the drain for its own, and goes on.
+    done = practicum("node", "reboot", name, "--file", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "takes jobs again" in done.stdout
+    assert states(file)[name]["state"] in ("idle", "mixed")
+    query = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
+    assert run_on("login", query).stdout.strip() == "COMPLETED"
+
+
+def test_shutdown_refuses_while_jobs_run(lab, run_on, file: str) -> None:
+    name = lab.nodes[LAST].name
+    job = submit(run_on, name, 60)
+    try:
+        running(run_on, job)
+        done = practicum("shutdown", "--only", name, "-y", "--file", file)
+        assert done.returncode == 2
+        assert f"1 job ({job} of ada) would be lost" in done.stderr
+        # Nor is the node dropped from cluster.toml under it.
+        text = Path(file).read_text()
+        assert practicum("apply", "-y", "--file", file).returncode == 0
+        Path(file).write_text(without_nodes(text, [name]))
+        done = practicum("plan", "--file", file)
+        Path(file).write_text(text)
+        assert done.returncode == 2
+        assert f"{name} is no longer in cluster.toml, but 1 job ({job} of ada)" in done.stderr
+    finally:
+        run_on("login", ["scancel", job])
+
+
+def test_taken_out_and_added_again(lab, run_on, own: Path) -> None:
+    name, file = lab.nodes[LAST].name, str(own)
+    before = own.read_text()
+    done = practicum("node", "remove", name, "-y", "--file", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{name}: out of {file}. Now run practicum apply" in done.stdout
+    assert own.read_text() == without_nodes(before, [name])
+    gone = ["systemctl", "is-active", "slurmd", "munge"]
+    assert run_on(name, gone).stdout.split() == ["inactive", "inactive"]
+    assert run_on(name, ["test", "-e", "/etc/munge/munge.key"]).returncode != 0
+    assert practicum("apply", "-y", "--file", file).returncode == 0
+    # (the lab gave its nodes a line of its own for each, with a space)
+    known = run_on("login", ["cat", "/etc/hosts", "/etc/slurm/slurm.conf"]).stdout
+    assert f"\t{name}" not in known and f"NodeName={name}" not in known
+    assert name not in states(file)
+    # Back: the limit names it alone, and the others hear of it.
+    own.write_text(before)
+    done = practicum("apply", "-y", "--limit", name, "--file", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{name} is new, and the others must know it" in done.stdout
+    assert f"\t{name}" in run_on("login", ["cat", "/etc/hosts"]).stdout
+    run_on("login", ["scontrol", "update", f"NodeName={name}", "State=RESUME"])
+    done = run_on("login", ["srun", "-w", name, "hostname"], user="ada", timeout=90)
+    assert done.stdout.strip() == name, done.stderr
+    assert practicum("plan", "--file", file).returncode == 0
+
+
+def test_a_node_gets_another_name(lab, run_on, own: Path) -> None:
+    name, file = lab.nodes[LAST].name, str(own)
+    text = without_nodes(own.read_text(), [name])
+    address = lab.nodes[LAST].address
+    own.write_text(f'{text}\n[[nodes]]\nname = "oven"\naddress = "{address}"\n'
+                   'roles = ["compute"]\ncpus = 2\nmemory_mb = 2000\n')  # fmt: skip
+    done = practicum("apply", "-y", "--file", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{name} is now called oven" in done.stdout
+    done = run_on("login", ["srun", "-w", "oven", "hostname"], user="ada", timeout=90)
+    assert done.stdout.strip() == "oven", done.stderr
+
+
+def test_a_controller_does_not_move_unnoticed(lab, own: Path) -> None:
+    text, last = own.read_text(), lab.nodes[LAST]
+    own.write_text(
+        without_nodes(text, [last.name]).replace('"controller", ', "", 1)
+        + f'\n[[nodes]]\nname = "{last.name}"\naddress = "{last.address}"\n'
+        'roles = ["compute", "controller"]\n'
+    )
+    done = practicum("apply", "-y", "--file", str(own))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"moves the role controller from login to {last.name}" in done.stderr
+    assert "--moved controller" in done.stderr
+    own.write_text(text.replace('"controller", ', "", 1))
+    done = practicum("apply", "-y", "--file", str(own))
+    assert "no node has the role controller" in done.stderr
+
+
+def test_one_node_is_switched_off_and_comes_back(lab, file: str) -> None:
+    """A container is switched on by its lab, as a machine by its button."""
+    name = lab.nodes[LAST].name
+    done = practicum("shutdown", "--only", name, "-y", "--file", file)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{name}: off"), done.stderr
+    told = json.loads(practicum("status", "--json", "--file", file).stdout)
+    bad = [one["text"] for one in told["findings"] if one["level"] == "bad"]
+    assert len(bad) == 1 and f"{name} (" in bad[0] and "does not answer" in bad[0]
+    assert practicum("shutdown", "--only", name, "-y", "--file", file).returncode == 0
+    labs.up(lab.name, roles=ROLES, reporter=Silent())
+    end = time.monotonic() + 60
+    while practicum("status", "--file", file).returncode != 0:
+        assert time.monotonic() < end
+        time.sleep(2)
