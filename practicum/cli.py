@@ -14,7 +14,7 @@ from typing import Any, cast
 import typer
 
 from cluster.errors import PracticumError
-from practicum import converge, lab, munge, node, setup, shutdown, status, user
+from practicum import converge, lab, munge, node, quota, setup, shutdown, status, user
 
 # click's UsageError, or the one of typer's own copy of click in its later versions.
 _CallError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -37,6 +37,7 @@ app.command()(shutdown.shutdown)
 app.add_typer(lab.app, name="lab")
 app.add_typer(munge.app, name="munge")
 app.add_typer(node.app, name="node")
+app.add_typer(quota.app, name="quota")
 app.add_typer(user.app, name="user")
 
 

@@ -1,0 +1,345 @@
+"""The cluster's own file server on kernels of their own: the disk, NFS, quotas, a server that goes
+away. `head` serves, `node01` is its client."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from vmkit.described import DATA_DISK, FULL_DISK
+from vmkit.use import CORE, Vms, changes
+
+from cluster.load import load
+from cluster.secrets import load_secrets, secrets_path
+from practicum.report import Plain
+from provisioning import engine
+from provisioning.lab.system import write
+from provisioning.planning import Result
+from provisioning.roles.disk import CONFIRMED
+
+pytestmark = pytest.mark.vm
+
+EXTERNAL = 'provider = "external"'
+SERVED = f"""provider = "nfs"
+quotas = true
+disk = {{ serial = "{DATA_DISK}", format = true }}"""
+QUOTAS = """
+[[quotas]]
+group = "students"
+soft_mb = 28
+hard_mb = 30
+soft_files = 150
+hard_files = 200
+"""
+DISK = "/dev/disk/by-id/virtio-"
+
+
+def served(text: str) -> str:
+    return text.replace(EXTERNAL, SERVED, 1) + QUOTAS
+
+
+def run(vms: Vms, **more: str) -> Result:
+    """Apply what is in cluster.toml; ``more`` is what the admin typed."""
+    secrets = {**load_secrets(secrets_path(vms.toml)), **more}
+    return engine.apply(
+        load(vms.toml), CORE, secrets, base=vms.toml.parent, confirm=lambda _plan: True,
+        reporter=Plain(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bare(cluster_vms: Vms) -> Iterator[Vms]:
+    """The pair without homes in /home, which are put back in the end; and so is cluster.toml."""
+    vms = cluster_vms
+    before = vms.toml.read_text()
+    assert EXTERNAL in before
+    vms.check_on("head", ["mkdir", "-p", "/root/homes"])
+    vms.check_on("head", ["wipefs", "-a", f"{DISK}{DATA_DISK}"])  # of an earlier session
+    yield vms
+    result = vms.apply(lambda _text: before)
+    assert "/srv/practicum" not in vms.check_on("head", ["cat", "/proc/mounts", "/etc/exports"])
+    assert "/home" not in vms.check_on("node01", ["cat", "/proc/mounts"])
+    vms.check_on("head", ["sh", "-c", "cp -a /root/homes/. /home/ && rm -r /root/homes"])
+    assert result.ok
+    assert changes(vms.plan()) == []
+
+
+@pytest.fixture(scope="module")
+def store(bare: Vms) -> Vms:
+    """The same, with its own storage: the disk was formatted, and all roles applied."""
+    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    write(bare.toml, served(bare.toml.read_text()))
+    begun = time.monotonic()
+    result = run(bare, **{CONFIRMED: DATA_DISK})
+    print(f"storage: {result.changed} changes in {time.monotonic() - begun:.0f} s")
+    assert result.ok, result.errors
+    return bare
+
+
+@pytest.fixture
+def ada(store: Vms) -> Iterator[Vms]:
+    """ada's home is there, and empty before and after."""
+    clear = ["sh", "-c", "rm -rf /home/ada/*"]
+    store.check_on("head", clear)
+    yield store
+    store.check_on("head", clear)
+
+
+def refusal(vms: Vms, edit: Callable[[str], str]) -> str:
+    """What head's plan says to another cluster.toml."""
+    before = vms.toml.read_text()
+    try:
+        write(vms.toml, edit(before))
+        return vms.plan().errors.get("head", "")
+    finally:
+        write(vms.toml, before)
+
+
+def fill(vms: Vms, path: str, megabytes: int, node: str = "node01") -> tuple[int, str]:
+    done = vms.run_on(
+        node,
+        ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={megabytes}", "conv=fsync"],
+        user="ada",
+    )
+    return done.returncode, done.stderr
+
+
+# -- the disk; these come first, while it is empty
+
+
+def test_homes_that_would_be_hidden_are_named(bare: Vms) -> None:
+    if "ada" not in bare.check_on("head", ["ls", "/home"]):
+        pytest.fail("the cluster's homes are not on head")
+    assert "would hide the homes of ada, " in refusal(bare, served)
+
+
+def test_a_disk_with_a_file_system_or_another_name_is_refused(bare: Vms) -> None:
+    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    try:
+        said = refusal(bare, lambda text: served(text).replace(DATA_DISK, FULL_DISK))
+        assert f"disk {FULL_DISK} of head (67 MB) is not formatted, since it has ext4" in said
+        said = refusal(bare, lambda text: served(text).replace(DATA_DISK, "PRACTICUM-DATE"))
+        assert "head has no disk with serial PRACTICUM-DATE; it has " in said
+        assert f"serial {DATA_DISK}, 1.1 GB" in said
+    finally:
+        bare.check_on("head", ["sh", "-c", "mv /root/homes/* /home/"])
+
+
+def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> None:
+    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    before = bare.toml.read_text()
+    write(bare.toml, served(before))
+    try:
+        disk = ["blkid", "-p", f"{DISK}{DATA_DISK}"]
+        planned = bare.practicum("plan")
+        assert f"format disk {DATA_DISK}, 1.1 GB, which is empty" in planned.stdout
+        done = bare.practicum("apply", "--yes")
+        assert done.returncode == 2
+        assert f"add --format {DATA_DISK}" in done.stderr
+        done = bare.practicum("apply", "--yes", "--format", FULL_DISK)
+        assert f"cluster.toml asks to format {DATA_DISK}" in done.stderr
+        # an apply that nobody confirmed, past the command's own question
+        errors = run(bare).errors
+        assert "formatted only when its name is typed again" in errors["head"]
+        assert bare.run_on("head", disk).returncode == 2  # still nothing on it
+    finally:
+        write(bare.toml, before)
+        bare.check_on("head", ["sh", "-c", "mv /root/homes/* /home/"])
+
+
+# -- NFS
+
+
+def test_everything_is_as_declared_after_the_first_apply(store: Vms) -> None:
+    assert changes(store.plan()) == []
+    for name in store.machines:
+        failed = store.check_on(name, ["systemctl", "--failed", "--plain", "--no-legend"])
+        assert not failed.strip(), f"{name}: {failed}"
+
+
+def test_homes_are_on_the_disk_and_seen_by_nfs_4_1_alone(ada: Vms) -> None:
+    ada.check_on("node01", ["tee", "/home/ada/note"], user="ada", input="hello\n")
+    assert ada.check_on("head", ["cat", "/srv/practicum/home/ada/note"]) == "hello\n"
+    mounts = ada.check_on("node01", ["cat", "/proc/mounts"])
+    row = next(line for line in mounts.splitlines() if " /home nfs" in line)
+    assert {"vers=4.1", "hard", "nosuid", "nodev"} <= set(row.split()[3].split(","))
+    assert ada.check_on("head", ["cat", "/proc/fs/nfsd/versions"]).split() == [
+        "-3", "+4", "-4.0", "+4.1", "-4.2",
+    ]  # fmt: skip
+    late = ada.check_on("node01", ["systemctl", "show", "-P", "After", "slurmd"])
+    early = ada.check_on("node01", ["systemctl", "show", "-P", "Before", "home.automount"])
+    assert "remote-fs.target" in late
+    assert "remote-fs.target" in early
+
+
+def test_root_of_a_node_is_nobody_on_the_exports(ada: Vms) -> None:
+    ada.check_on("node01", ["sh", "-c", "umask 077; echo secret > ~/secret"], user="ada")
+    for command in (["cat", "/home/ada/secret"], ["touch", "/home/x"], ["touch", "/nfs/apps/x"]):
+        done = ada.run_on("node01", command)
+        assert done.returncode == 1, command
+        assert "Permission denied" in done.stderr
+
+
+def test_root_is_root_from_nodes_that_are_named(store: Vms, apply) -> None:
+    apply(lambda text: text.replace(SERVED, SERVED + '\nroot_nodes = ["node01"]'))
+    store.check_on("node01", ["sh", "-c", "touch /nfs/apps/x && rm /nfs/apps/x"])
+    # and nobody else's
+    exports = store.check_on("head", ["cat", "/etc/exports"])
+    assert exports.count("no_root_squash") == 2
+
+
+def test_a_job_has_its_home(ada: Vms) -> None:
+    ada.until("head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text)
+    job = ada.check_on(
+        "head",
+        ["sbatch", "--parsable", "--chdir=/home/ada", "--output=/home/ada/out"],
+        user="ada",
+        input="#!/bin/bash\nhostname; pwd\n",
+    )
+    states = ["sacct", "-X", "-n", "-P", "-j", job.strip(), "-o", "State"]
+    ada.until("head", states, lambda text: text.strip() not in ("", "PENDING", "RUNNING"))
+    assert ada.check_on("head", ["cat", "/home/ada/out"]) == "node01\n/home/ada\n"
+
+
+# -- quotas
+
+
+def test_a_quota_stops_a_user_on_the_client_at_the_block_limit(ada: Vms) -> None:
+    assert fill(ada, "/home/ada/one", 25)[0] == 0
+    code, said = fill(ada, "/home/ada/two", 25)
+    assert code != 0
+    assert "Disk quota exceeded" in said
+    used = int(ada.check_on("head", ["du", "-sk", "/srv/practicum/home/ada"]).split()[0])
+    assert used <= 30 * 1024
+
+
+def test_a_quota_stops_a_user_on_the_client_at_the_inode_limit(ada: Vms) -> None:
+    done = ada.run_on(
+        "node01", ["sh", "-c", "cd; i=0; while [ $i -lt 300 ]; do : > f$i || exit 9; i=$((i+1)); done"],
+        user="ada",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Disk quota exceeded" in done.stderr
+    found = ada.check_on("head", ["find", "/srv/practicum/home/ada", "-name", "f*"]).split()
+    assert 100 < len(found) < 200
+
+
+def test_a_copy_on_the_server_is_held_by_the_quota_too(ada: Vms) -> None:
+    """NFS 4.2's own copy was seen to go past it."""
+    assert fill(ada, "/home/ada/one", 20)[0] == 0
+    copy = (
+        "import os\n"
+        "a = os.open('/home/ada/one', os.O_RDONLY)\n"
+        "b = os.open('/home/ada/two', os.O_CREAT | os.O_WRONLY, 0o600)\n"
+        "left = 20 << 20\n"
+        "while left:\n"
+        "    left -= os.copy_file_range(a, b, left)\n"
+        "os.fsync(b)\n"
+    )
+    for command in (["cp", "--reflink=auto", "/home/ada/one", "/home/ada/two"],
+                    ["python3", "-c", copy]):  # fmt: skip
+        done = ada.run_on("node01", command, user="ada")
+        assert done.returncode != 0, command
+        assert "Disk quota exceeded" in done.stderr
+        ada.run_on("node01", ["sync"])
+        used = int(ada.check_on("head", ["du", "-sk", "/srv/practicum/home/ada"]).split()[0])
+        assert used <= 30 * 1024, command
+        ada.check_on("node01", ["rm", "-f", "/home/ada/two"], user="ada")
+
+
+def test_students_see_their_quota_on_every_node(ada: Vms) -> None:
+    assert fill(ada, "/home/ada/one", 5)[0] == 0
+    for name in ada.machines:
+        done = ada.run_on(name, ["quota", "-w"], user="ada")
+        assert re.search(r"\s5\d{3}\s+28672\s+30720\s", done.stdout), (name, done)
+    assert ada.run_on("node01", ["quota", "-u", "ben"], user="ada").returncode != 0
+
+
+def test_the_admin_sees_and_sets_quotas(ada: Vms, apply) -> None:
+    assert fill(ada, "/home/ada/one", 5)[0] == 0
+    done = ada.practicum("quota", "show", "--group", "students", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    rows = {row.get("user"): row for row in told["quotas"]}
+    assert rows["ada"]["hard_kb"] == 30 * 1024
+    assert 5 * 1024 <= rows["ada"]["used_kb"] < 6 * 1024
+    assert told["grace_seconds"] == 7 * 86400
+    assert "ines" not in rows
+    before = ada.toml.read_text()
+    done = ada.practicum("quota", "set", "ada", "--hard", "60M", "--soft", "0")
+    assert done.returncode == 0, done.stderr
+    changed = ada.toml.read_text()
+    write(ada.toml, before)
+    apply(lambda _text: changed)
+    assert fill(ada, "/home/ada/two", 45)[0] == 0
+    one = ada.practicum("quota", "show", "ada").stdout
+    assert re.search(r"ada\s+50 MB\s+-\s+60 MB", one), one
+
+
+def test_a_full_disk_is_told_and_stops_nobody_for_good(ada: Vms) -> None:
+    ada.run_on("head", ["sh", "-c", "cat /dev/zero > /srv/practicum/big"], timeout=300)
+    try:
+        code, said = fill(ada, "/home/ada/one", 5)
+        assert code != 0
+        assert "No space left on device" in said
+        assert changes(ada.plan()) == []
+    finally:
+        ada.check_on("head", ["rm", "/srv/practicum/big"])
+    assert fill(ada, "/home/ada/one", 5)[0] == 0
+
+
+# -- a server that goes away
+
+WRITER = """
+import os, time
+with open("/home/ada/lines", "w") as stream:
+    for number in range(400):
+        stream.write(f"{number}\\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("way", ["reboot", "reset"])
+def test_nothing_is_lost_when_the_server_starts_again_under_a_writer(ada: Vms, way: str) -> None:
+    ended: list[object] = []
+    command = ["python3", "-c", WRITER]
+    writer = threading.Thread(
+        target=lambda: ended.append(ada.run_on("node01", command, user="ada", timeout=600))
+    )
+    writer.start()
+    ada.until("node01", ["cat", "/home/ada/lines"], lambda text: text.count("\n") > 20)
+    begun = time.monotonic()
+    getattr(ada, way)("head")
+    print(f"head was away for {time.monotonic() - begun:.0f} s")
+    writer.join(timeout=600)
+    assert ended, "the writer never ended"
+    assert ended[0].returncode == 0, ended[0].stderr  # type: ignore[attr-defined]
+    text = ada.check_on("head", ["cat", "/srv/practicum/home/ada/lines"])
+    assert text == "".join(f"{number}\n" for number in range(400))
+
+
+def test_a_server_without_its_disk_serves_nothing(store: Vms) -> None:
+    """Not the empty folder below: people would write where nothing stays."""
+    unit = "srv-practicum.mount"
+    store.check_on("head", ["systemctl", "stop", "nfs-server"])
+    store.check_on("head", ["umount", "/home", "/nfs", "/srv/practicum"])
+    store.check_on("head", ["systemctl", "mask", "--runtime", unit])
+    try:
+        assert store.run_on("head", ["systemctl", "start", "nfs-server"]).returncode != 0
+        store.run_on("head", ["mkdir", "-p", "/srv/practicum/home"])
+        store.run_on("head", ["exportfs", "-ra"])
+        assert "/srv/practicum/home" not in store.check_on("head", ["exportfs", "-s"])
+    finally:
+        store.run_on("head", ["rmdir", "/srv/practicum/home"])
+        store.check_on("head", ["systemctl", "unmask", "--runtime", unit])
+        store.check_on("head", ["mount", "/srv/practicum"])
+        store.check_on("head", ["mount", "/home"])
+        store.check_on("head", ["mount", "/nfs"])
+        store.check_on("head", ["systemctl", "start", "nfs-server"])
+    assert changes(store.plan()) == []
