@@ -27,7 +27,7 @@ from provisioning.resources import Declared
 from provisioning.role import STAGES, Context, Role, declare
 from provisioning.session import Session, origin, put_python
 from provisioning.ssh import ssh_target
-from provisioning.transport import NoAnswerError, NoPythonError, Target, image_target
+from provisioning.transport import NoPythonError, Target, TransportError, image_target
 
 THREADS = 32
 PING_SECONDS = 30
@@ -124,9 +124,7 @@ class Cohort:
 
         self.each(self.nodes, work)
         self._widen()
-        fresh = {name: asdict(facts) for name, facts in self.facts.items()}
-        if any(known.get(name) != facts for name, facts in fresh.items()):
-            self._remember({**known, **fresh})
+        self._remember(known)
         for name in self.nodes:
             if name not in self.facts and name in known:
                 self.facts[name] = Facts.from_wire(known[name])
@@ -136,14 +134,18 @@ class Cohort:
         """Facts; of a node that has still to take its address, from where it was last."""
         try:
             return session.open()
-        except NoAnswerError:
+        except NoPythonError:
+            raise
+        except TransportError:  # nobody is there, or somebody else
             if self.cluster.network.addresses != "static":
                 raise
             for target in moving.former(session.target, self.cluster, known):
                 session.target = target
                 try:
                     facts = session.open()
-                except NoAnswerError:
+                except NoPythonError:
+                    raise
+                except TransportError:
                     continue
                 self.reporter.line(f"{session.name} still answers at {target.address}")
                 return facts
@@ -159,7 +161,12 @@ class Cohort:
                 f"{fold(new)} is new, and the others must know it: the plan is of all nodes"
             )
 
-    def _remember(self, known: Mapping[str, Any]) -> None:
+    def _remember(self, before: Mapping[str, Any]) -> None:
+        """Keep what nodes told in this run."""
+        fresh = {name: asdict(facts) for name, facts in self.facts.items()}
+        if all(before.get(name) == facts for name, facts in fresh.items()):
+            return
+        known = {**before, **fresh}
         try:
             remember(self.base, {name: known[name] for name in known if name in self.nodes})
         except OSError as error:
@@ -209,6 +216,8 @@ class Cohort:
                 ends[name] = time.monotonic()
 
             self.each(names, step)
+            if stage == "network":  # where a node went is where it is found next time
+                self._remember(remembered(self.base))
         self.each([name for name in work if name in self._alive], self._finish)
         return Result(
             tuple(self._result(name, ends.get(name, started) - started) for name in self.chosen),

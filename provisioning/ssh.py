@@ -19,7 +19,6 @@ from provisioning.transport import (
     Channel,
     Lines,
     Message,
-    NoAnswerError,
     NoPythonError,
     TransportError,
     encode,
@@ -98,7 +97,7 @@ class SSHTarget:
             ) from error
         except OSError as error:
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
-            raise NoAnswerError(
+            raise TransportError(
                 f"{self._where} does not answer ({reason}): is it switched on, on this network, "
                 "and its SSH server running?"
             ) from error

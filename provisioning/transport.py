@@ -29,10 +29,6 @@ class TransportError(PracticumError):
     """A node cannot be reached, or the connection to it ended."""
 
 
-class NoAnswerError(TransportError):
-    """Nothing accepts a connection at the node's address."""
-
-
 class NoPythonError(TransportError):
     """The node has no Python, or not all of its standard library (python3-minimal)."""
 

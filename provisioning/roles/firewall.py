@@ -120,8 +120,6 @@ def rules(
         lines += _input(cluster, openings, [port for port in ssh_ports if port])
     if is_router(cluster, node):
         lines += _router(cluster)
-    elif cluster.network.firewall:
-        lines += _chain("forward", "filter hook forward priority filter; policy accept;", [])
     return "\n".join([*lines, "}", ""])
 
 
@@ -134,7 +132,7 @@ def _input(cluster: Cluster, openings: Iterable[Opening], ssh_ports: Sequence[in
         "ct state established,related accept",
         "ct state invalid drop",
         'iifname "lo" accept',
-        "meta l4proto { icmp, ipv6-icmp } accept",
+        "meta l4proto { 1, 58 } accept",  # ICMP, of both versions; their names are in netbase
         "udp sport { 67, 547 } udp dport { 68, 546 } accept",  # answers to a DHCP client
         *_from(around, f"tcp dport {_ports(ssh_ports)} accept"),
     ]

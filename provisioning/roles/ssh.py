@@ -118,6 +118,7 @@ ignoreip = 127.0.0.1/8 ::1 {known}
 
 [sshd]
 enabled = true
+journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd + _COMM=sshd-session
 port = {context.own.ssh_port or cluster.ssh.port}
 """
     return [

@@ -1,0 +1,235 @@
+"""Addresses that change and come back, the firewall, and the router, on real nodes.
+
+Addresses and the router are tried on a lab of this file's own, booted bare; the firewall is the
+shared lab's, where everything else has to work through it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+from conftest import RunOn, run_in
+
+from cluster.load import load
+from cluster.model import Cluster
+from practicum.report import Plain
+from provisioning import engine
+from provisioning import lab as labs
+from provisioning.lab import network as lab_network
+from provisioning.lab import nodes as lab_nodes
+from provisioning.planning import Result
+from provisioning.report import Silent
+from provisioning.role import Role
+from provisioning.roles import firewall, network, router
+
+pytestmark = pytest.mark.lab
+
+SECRETS = {"manifest_key": "cd" * 32}
+
+
+class Bare:
+    """Two bare nodes, whose cluster a test may describe as it likes."""
+
+    def __init__(self, info: labs.LabInfo) -> None:
+        self.info = info
+        self.cluster: Cluster = load(info.cluster_toml)
+        self.run_on: RunOn = run_in(info)
+        self.known_hosts = info.cluster_toml.parent / "secrets/known_hosts"
+
+    def described(self, node01: str = "", **net: object) -> Cluster:
+        """The lab's cluster with another address of node01, and other words of [network]."""
+        wanted = self.cluster.network.model_copy(update={"confirm": 12, **net})
+        entries = tuple(
+            entry.model_copy(update={"address": node01}) if node01 and entry.name == "node01"
+            else entry
+            for entry in self.cluster.nodes
+        )  # fmt: skip
+        return self.cluster.model_copy(update={"network": wanted, "nodes": entries})
+
+    def apply(self, cluster: Cluster, roles: Sequence[Role], limit: Sequence[str]) -> Result:
+        return engine.apply(
+            cluster, roles, SECRETS, base=self.info.cluster_toml.parent, limit=limit,
+            confirm=lambda _plan: True, reporter=Silent(),
+        )  # fmt: skip
+
+    def inside(self, node: str, *argv: str) -> str:
+        """A command in a node by way of the host's kernel: whatever its network is like."""
+        leader = lab_nodes.supervisors(self.info.name, node)
+        inits = [child for one in leader for child in _children(one.pid) if _is_init(child)]
+        done = subprocess.run(
+            ["nsenter", "--target", str(inits[0]), "--all", "--", *argv],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+
+def _children(pid: int) -> list[int]:
+    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in done.stdout.split()]
+
+
+def _is_init(pid: int) -> bool:
+    with open(f"/proc/{pid}/status") as stream:
+        return any(line.split()[0] == "NSpid:" and line.split()[-1] == "1" for line in stream)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Bare]:
+    if named := os.environ.get("PRACTICUM_BARE_LAB"):
+        yield Bare(labs.info(named))
+        return
+    name = f"net-{secrets.token_hex(3)}"
+    try:
+        yield Bare(labs.up(name, nodes=2, roles=(), reporter=Plain()))
+    finally:
+        labs.down(name, reporter=Plain())
+
+
+def addresses(run_on: RunOn, node: str) -> list[str]:
+    shown = json.loads(run_on(node, ["ip", "-json", "-4", "addr", "show", "host0"]).stdout)
+    return [one["local"] for one in shown[0]["addr_info"]]
+
+
+def test_an_address_changes_and_a_wrong_one_comes_back(bare: Bare) -> None:
+    subnet = bare.cluster.network.network
+    old, new = str(subnet[11]), str(subnet[60])
+    gateway = bare.cluster.network.gateway
+    roles = network.ROLES
+    static = {"addresses": "static", "gateway": gateway}
+
+    first = bare.apply(bare.described(**static), roles, ["node01"])  # pin what it has
+    assert first.ok, first.errors
+    assert first.changed
+    again = bare.apply(bare.described(**static), roles, ["node01"])
+    assert again.ok
+    assert not again.changed
+
+    moved = bare.apply(bare.described(new, **static), roles, ["node01"])
+    assert moved.ok, moved.errors
+    assert any(line.startswith(new) for line in bare.known_hosts.read_text().splitlines())
+    assert new in bare.inside("node01", "ip", "-4", "addr", "show", "host0")
+    assert old not in bare.inside("node01", "ip", "-4", "addr", "show", "host0")
+
+    # An address that nobody here can reach: the node must come back by itself.
+    lost = bare.described("10.99.99.11", **static, subnet="10.99.99.0/24")
+    lost = lost.model_copy(update={"network": lost.network.model_copy(update={"gateway": None})})
+    began = time.monotonic()
+    result = bare.apply(lost, roles, ["node01"])
+    assert f"took the old ones back and answers at {new}" in result.errors["node01"]
+    assert time.monotonic() - began < 90
+    assert new in bare.inside("node01", "ip", "-4", "addr", "show", "host0")
+
+    # A gateway that is not there, though the node itself is reached.
+    wrong = bare.apply(
+        bare.described(new, addresses="static", gateway=str(subnet[250])), roles, ["node01"]
+    )
+    assert f"the gateway {subnet[250]} does not answer" in wrong.errors["node01"]
+    assert f"via {gateway}" in bare.inside("node01", "ip", "route")
+
+    back = bare.apply(bare.described(old, **static), roles, ["node01"])
+    assert back.ok, back.errors
+    assert addresses(bare.run_on, "node01") == [old]
+    assert "confirmed.json" in bare.run_on("node01", ["ls", "/var/lib/practicum/network"]).stdout
+    assert bare.run_on("node01", ["ls", network.SWITCH]).returncode == 0
+
+
+def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
+    """The private network is a link of the login node's to a machine that knows only it."""
+    make = (
+        "ip netns add far && ip link add inner type veth peer name far0 netns far && "
+        "ip addr add 10.98.0.1/24 dev inner && ip link set inner up && "
+        "ip -n far addr add 10.98.0.2/24 dev far0 && ip -n far link set far0 up && "
+        "ip -n far route add default via 10.98.0.1"
+    )
+    cluster = bare.described(subnet="10.98.0.0/24", gateway=None, router=True, uplink="host0")
+    outside = bare.cluster.network.gateway
+    ping = ["ip", "netns", "exec", "far", "ping", "-c1", "-W2", outside]
+    made = bare.run_on("login", ["sh", "-c", make])
+    assert made.returncode == 0, made.stderr
+    try:
+        assert bare.run_on("login", ping).returncode != 0
+        result = bare.apply(cluster, [*router.ROLES, *firewall.ROLES], ["login"])
+        assert result.ok, result.errors
+        done = bare.run_on("login", ping)
+        assert done.returncode == 0, done.stdout
+        again = bare.apply(cluster, [*router.ROLES, *firewall.ROLES], ["login"])
+        assert not again.changed
+    finally:
+        bare.run_on("login", ["ip", "netns", "delete", "far"])
+        bare.apply(bare.described(), [], ["login"])
+    assert bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).returncode != 0
+
+
+# The firewall of the shared lab
+
+
+@pytest.fixture
+def stranger(lab) -> Iterator[str]:
+    """A machine on the lab's network that is none of its nodes: the name of its namespace."""
+    name = f"far-{secrets.token_hex(3)}"
+    cluster = load(lab.cluster_toml)
+    address = f"{cluster.network.network[240]}/{cluster.network.network.prefixlen}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, timeout=20)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", "far0", "netns", name, "type", "veth", "peer", "name", name)
+        ip("link", "set", name, "master", lab_network.bridge(lab.name), "up")
+        ip("-n", name, "addr", "add", address, "dev", "far0")
+        ip("-n", name, "link", "set", "far0", "up")
+        yield name
+    finally:
+        ip("netns", "delete", name)
+
+
+def opens(namespace: str, address: str, port: int) -> bool:
+    program = (
+        "import socket,sys\n"
+        "try: socket.create_connection((sys.argv[1],int(sys.argv[2])),timeout=2)\n"
+        "except TimeoutError: sys.exit(9)\n"
+    )
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, "python3", "-c", program, address, str(port)],
+        timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 9)
+    return done.returncode == 0
+
+
+def test_strangers_reach_ssh_and_the_hub_alone(lab, run_on, stranger) -> None:
+    cluster = load(lab.cluster_toml)
+    login, node = cluster.node("login").address, cluster.node("node01").address
+    assert opens(stranger, login, 22)
+    assert opens(stranger, login, cluster.hub.port)
+    assert not opens(stranger, login, cluster.slurm.controller_port)
+    assert not opens(stranger, login, cluster.hub.api_port)
+    assert opens(stranger, node, 22)
+    assert not opens(stranger, node, cluster.slurm.node_port)
+    assert not opens(stranger, node, cluster.hub.session_ports[0])
+    # Among the nodes all is open, but sessions, which only the login node may call.
+    probe = "exec 3<>/dev/tcp/{}/{}"
+    slurmd = probe.format(node, cluster.slurm.node_port)
+    assert run_on("node02", ["timeout", "5", "bash", "-c", slurmd]).returncode == 0
+    session = probe.format(node, cluster.hub.session_ports[0])
+    assert run_on("node02", ["timeout", "2", "bash", "-c", session]).returncode == 124
+    refused = run_on("login", ["timeout", "5", "bash", "-c", session])
+    assert "refused" in refused.stderr
+
+
+def test_the_firewall_is_there_again_when_tables_are_flushed(lab, run_on, stranger) -> None:
+    port = load(lab.cluster_toml).slurm.node_port
+    address = load(lab.cluster_toml).node("node01").address
+    run_on("node01", ["nft", "delete", "table", "inet", "practicum"])
+    assert opens(stranger, address, port)
+    run_on("node01", ["systemctl", "reload", "practicum-firewall"])
+    assert not opens(stranger, address, port)
+    enabled = run_on("node01", ["systemctl", "is-enabled", "practicum-firewall"]).stdout
+    assert enabled == "enabled\n"
