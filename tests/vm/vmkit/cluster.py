@@ -183,6 +183,7 @@ class Pair:
             "etc/ssh/ssh_host_ed25519_key": (host_key[0], 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": (host_key[1], 0o644),
             "root/.ssh/authorized_keys": (authorized, 0o600),
+            "nfs/": ("", 0o755),  # storage.provider = "external": the site's, and on every node
         }
 
 

@@ -219,12 +219,16 @@ def _prune(guest: tree.Guest, place: Path) -> None:
 
 
 def seed(files: Mapping[str, tuple[str, int]], disk: Path) -> None:
-    """A machine's own files (path → text, mode) as the archive that it unpacks on first boot."""
+    """A machine's own files (path → text, mode) as the archive that it unpacks on first boot.
+    A path with a slash at its end is a folder."""
     with tempfile.TemporaryDirectory(dir=disk.parent) as scratch:
         for name, (text, mode) in files.items():
             path = Path(scratch) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, text, mode)
+            if name.endswith("/"):
+                path.mkdir(mode=mode)
+            else:
+                write(path, text, mode)
         for folder in ("root", "root/.ssh"):
             if (Path(scratch) / folder).is_dir():
                 (Path(scratch) / folder).chmod(0o700)
