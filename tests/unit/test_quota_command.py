@@ -198,3 +198,15 @@ def test_format_names_the_disk_of_cluster_toml() -> None:
         formatting.confirmed(CLUSTER, "OTHER")
     with pytest.raises(UsageError, match="asks to format none"):
         formatting.confirmed(small(), "OTHER")
+
+
+def test_the_tables_of_the_admins_page_work_together(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "admin.md").read_text()
+    blocks = [part.partition("```")[0] for part in page.split("```toml\n")[1:]]
+    storage = next(one for one in blocks if 'provider = "nfs"' in one)
+    lines = next(one for one in blocks if "[[quotas]]" in one)
+    text = cluster_toml(Place())
+    text = text.replace('[storage]\nprovider = "external"', storage.strip())
+    path = tmp_path / "cluster.toml"
+    path.write_text(f"{text}\n{lines}")
+    assert load(path).quotas[0].hard_mb == 10000
