@@ -42,6 +42,7 @@ class Outline:
         self.units = services.Units(host)
         self.checks = commands.Checks()
         self.declared: list[str] = []
+        self.lines: set[tuple[str, str]] = set()  # (path, line) of lines that should be there
         self.deferred: list[Wire] = []
         self.stages: list[tuple[str, list[Step]]] = []
         self.commands: dict[str, commands.CommandUnit] = {}
@@ -110,6 +111,8 @@ class Outline:
             unit = paths[path] = files.PathUnit(path)
             unit.file = wire
             return unit
+        if wire["present"]:
+            self.lines.add((path, wire["line"]))
         unit = known if known is not None and known.file else here.get(path)
         if unit is not None:
             unit.lines.append(wire)

@@ -77,8 +77,18 @@ class Manifest:
     def settle(self, key: str, **fields: Any) -> None:
         """It is as declared without our doing anything."""
         if key not in self.entries:
-            fields["adopted"] = True
+            fields = {**self._former(fields), **fields}
         self.done(key, **fields)
+
+    def _former(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of the same line under another key (another pattern found it before);
+        of anything else, that it is not ours."""
+        if "line" in fields:
+            for key, entry in self.entries.items():
+                same = entry.get("path") == fields["path"] and entry.get("line") == fields["line"]
+                if same and key.startswith("line:"):
+                    return dict(entry)
+        return {"adopted": True}
 
     def forget(self, key: str) -> None:
         if self.entries.pop(key, None) is not None:

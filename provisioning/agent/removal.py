@@ -4,7 +4,7 @@ otherwise named, so that somebody decides."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from provisioning.agent.accounts import close, is_closed
@@ -26,11 +26,13 @@ def removals(
     run: Run,
     declared: Iterable[str],
     paths: Iterable[str],
+    lines: Collection[tuple[str, str]],
     units: Units,
     when: Callable[[Entry], bool],
 ) -> list[Work]:
     """Work for every entry of the manifest that nothing declares, of those that ``when``
-    chooses. ``paths`` are those that Files and Lines still claim."""
+    chooses. ``paths`` are those that Files and Lines still claim, ``lines`` are (path, line)
+    that are wanted still, though under another key."""
     wanted, claimed = set(declared), set(paths)
     gone = [(key, entry) for key, entry in run.manifest.entries.items() if key not in wanted]
     gone = [item for item in gone if when(item[1])]
@@ -43,6 +45,8 @@ def removals(
     for key, entry in gone:
         kind = key.partition(":")[0]
         if kind == "file" and entry.get("path") in claimed:
+            continue
+        if kind == "line" and (entry.get("path"), entry.get("line")) in lines:
             continue
         examine = _EXAMINERS.get(kind)
         work = examine(run, key, entry, units) if examine else None

@@ -134,7 +134,7 @@ class Session:
             return early == (stages and str(entry.get("path", "")).startswith(APT))
 
         outline = self.outline
-        return removals(self.run, outline.declared, outline.paths, self.units, when)
+        return removals(self.run, outline.declared, outline.paths, outline.lines, self.units, when)
 
     def _plan_removals(self, early: bool) -> list[Change]:
         works = self._removals(early)

@@ -68,3 +68,18 @@ def test_a_kept_file_that_is_missing_is_written(tree: Scratch) -> None:
     tree.path(PATH).unlink()
     tree.apply(replace(file(PATH, "port=1\n"), keep=True))
     assert tree.text(PATH) == "port=1\n"
+
+
+def test_a_line_declared_in_other_words_stays_ours(tree: Scratch) -> None:
+    """A newer practicum finds the line by another pattern: nothing is to be done, and when it is
+    no longer declared, what stood there before comes back."""
+    tree.write("/etc/hosts", "10.0.0.1 login\n")
+    line = Line(path="/etc/hosts", line="10.0.0.1\tlogin", match=r"^\S+\s+login$")
+    tree.apply(line)
+    other = replace(line, match=r"^10\.0\.0\.1\s")
+    assert tree.plan(other) == []
+    tree.apply(other, file("/etc/more", "1\n"))
+    assert tree.text("/etc/hosts") == "10.0.0.1\tlogin\n"
+    assert tree.plan(other, file("/etc/more", "1\n")) == []
+    tree.apply()
+    assert tree.text("/etc/hosts") == "10.0.0.1 login\n"
