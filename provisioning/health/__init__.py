@@ -6,7 +6,7 @@ follows from the roles themselves, so no check has a list of them.
 
 from __future__ import annotations
 
-from provisioning.health import machine, scheduler, shares, trust
+from provisioning.health import machine, quotas, scheduler, shares, trust
 from provisioning.health.model import (
     Answer,
     Ask,
@@ -36,5 +36,6 @@ CHECKS: tuple[Check, ...] = (
     *machine.CHECKS,
     *trust.CHECKS,
     *shares.CHECKS,
+    *quotas.CHECKS,
     *scheduler.CHECKS,
 )

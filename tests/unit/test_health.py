@@ -176,6 +176,27 @@ def test_the_hub() -> None:
     assert text.startswith("the hub's proxy on login does not answer at http://10.0.0.1:8000")
 
 
+@pytest.mark.parametrize(
+    "said, told",
+    [
+        ("is on (enforced)", False),
+        ("is on", False),
+        ("is on (accounting)", True),
+        ("is off", True),
+        (None, True),
+    ],
+)
+def test_quotas(said: str | None, told: bool) -> None:
+    data = cluster().model_dump(mode="json")
+    data["storage"] |= {"provider": "nfs", "quotas": True}
+    lines = [f"{kind} quota on /srv/practicum (/dev/vdb) {said}" for kind in ("group", "user")]
+    answers = {**look("login").answers, "quota.on": Answer(0, "\n".join(lines) if said else "")}
+    seen = replace(
+        picture(login=look("login", answers=answers)), cluster=Cluster.model_validate(data)
+    )
+    assert any("quotas are off on login" in text for text in bad(seen)) is told
+
+
 def test_a_node_that_slurm_does_not_know() -> None:
     login = look("login", answers={"slurm.nodes": Answer(0, sinfo().replace("node02", "node09"))})
     (text,) = bad(picture(login=login))
