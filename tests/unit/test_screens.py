@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cluster.hostlist import expand
-from practicum import show
+from cluster.model import Cluster
+from practicum import show, status
 from practicum.report import LiveTable, Row, fitting
+from provisioning.facts import Facts
+from provisioning.health import Finding, Level, Look, Picture
 from provisioning.planning import Change, NodePlan, NodeResult, Plan, Result
 
 NODES = expand("node[01-60]")
@@ -86,3 +89,29 @@ def test_the_end_of_an_apply(capsys: pytest.CaptureFixture[str]) -> None:
     assert out[0].endswith("12 changes each in 3.5 s")
     assert out[1].startswith("node04") and "no space is left" in out[1]
     assert "run practicum apply again" in out[2]
+
+
+def test_status_of_sixty_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are well share a row, and show the most pressing of their figures."""
+    nodes = [
+        {"name": "login", "address": "10.0.0.1", "roles": ["login", "controller", "database"]},
+        {"name": "node[01-60]", "address": "10.0.1.1", "roles": ["compute"]},
+    ]
+    cluster = Cluster.model_validate(
+        {"cluster": {"name": "c"}, "network": {"subnet": "10.0.0.0/16"}, "nodes": nodes}
+    )
+    facts = Facts(os_id="debian", os_codename="bookworm")
+    looks = {
+        name: Look(facts=facts, load=index / 10, memory_mb=4096, memory_free_mb=2048)
+        for index, name in enumerate(["login", *NODES])
+    }
+    del looks["node07"]
+    bad = Finding("node08", "disks", Level.BAD, "/ on node08 is full (0 MB left)")
+    status.show(Picture(cluster, looks, {"node07": "node07 does not answer"}), [bad])
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) < 8
+    assert rows[1].split()[:3] == ["node07", "no", "answer"]
+    assert rows[2].split()[0] == "node08"
+    folded = next(row for row in rows if "node[01-06,09-60]" in row)
+    assert " 6.00 " in folded
+    assert rows[-2:] == ["✗ / on node08 is full (0 MB left)", "1 thing to mend."]
