@@ -41,7 +41,7 @@ class Storage(Model):
     quotas: bool = False  # nfs: whether the server counts and limits (ext4)
     # nfs: how long somebody may be above the soft limit
     quota_grace: Duration = "7-00:00:00"
-    # nfs: nodes whose root stays root on the exports; empty: the first login node's alone
+    # nfs: nodes whose root stays root on the exports, besides the first login node
     root_nodes: tuple[Host, ...] = ()
     scratch: AbsPath | None = None  # local folder for jobs' own folders, on compute nodes
 

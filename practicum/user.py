@@ -214,6 +214,11 @@ def remove(
     left = {**people.read_left(file), name: account.uid}
     # The number first: if we are stopped between the two, it is only noted twice.
     people.write(file.parent / people.FOLDER / people.LEFT, people.render_left(left))
+    if any(quota.user == name for quota in cluster.quotas):
+        from cluster.edit_quotas import without_quota
+
+        text = file.read_text(encoding="utf-8")
+        people.write(file, without_quota(text, "user", name, whole=False))
     for group, book in books.items():
         people.write(people.book_path(file, group), people.render(group, book))
     _forget_password(file, name)

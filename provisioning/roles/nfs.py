@@ -70,10 +70,10 @@ def shares(cluster: Cluster) -> tuple[tuple[str, str], ...]:
 
 
 def roots(cluster: Cluster) -> tuple[Node, ...]:
-    """Nodes whose root is root on the exports: what is built and written for all is written
-    there."""
-    names = cluster.storage.root_nodes or (cluster.first(NodeRole.LOGIN).name,)
-    return tuple(cluster.node(name) for name in names)
+    """Nodes whose root is root on the exports: the first login node, where what all share is
+    built, and those that are named."""
+    names = (cluster.first(NodeRole.LOGIN).name, *cluster.storage.root_nodes)
+    return tuple(cluster.node(name) for name in dict.fromkeys(names))
 
 
 def export_line(cluster: Cluster, path: str) -> str:

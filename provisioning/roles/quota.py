@@ -25,7 +25,6 @@ UNIT_TEXT = """[Unit]
 Description=Answers the nodes' question how much of a quota is used
 Requires=rpcbind.service
 After=rpcbind.service network.target
-Conflicts=quotarpc.service rpc-rquotad.service
 
 [Service]
 ExecStart=/usr/sbin/rpc.rquotad -F
@@ -72,6 +71,7 @@ def group_limits(cluster: Cluster) -> dict[int, Limits]:
 def wanted(cluster: Cluster) -> str:
     """As the script on the server reads it."""
     rows = {
+        "held": cluster.storage.quotas,
         "folder": cluster.storage.folder,
         "grace": seconds(cluster.storage.quota_grace),
         "users": {str(uid): numbers for uid, numbers in user_limits(cluster).items()},
@@ -80,15 +80,22 @@ def wanted(cluster: Cluster) -> str:
     return json.dumps(rows, indent=1, sort_keys=True) + "\n"
 
 
-def has_quotas(cluster: Cluster, node: Node) -> bool:
-    return cluster.storage.quotas and is_server(cluster, node)
+def has_disk(cluster: Cluster, node: Node) -> bool:
+    """Also without quotas: those of before would be held on."""
+    return cluster.storage.disk is not None and is_server(cluster, node)
 
 
 def server(context: Context) -> list[Resource]:
-    refuse(context, "quota", "counts no quotas")
-    return [
+    held = context.cluster.storage.quotas
+    if held:
+        refuse(context, "quota", "counts no quotas")
+    answering: list[Resource] = [
         Package(package="quota"),
         Package(package="rpcbind"),
+        file(f"/etc/systemd/system/{UNIT}.service", UNIT_TEXT),
+        Service(service=UNIT),
+    ]
+    return [
         Directory(path=FOLDER),
         Directory(path="/etc/practicum"),
         file(SCRIPT, own_file("quota.py"), mode=0o755),
@@ -97,11 +104,10 @@ def server(context: Context) -> list[Resource]:
             id="quotas",
             check=("python3", "-I", SCRIPT, "--check", WANTED),
             run=("python3", "-I", SCRIPT, WANTED),
-            summary="set the quotas of people and groups",
+            summary="set the quotas of people and groups" if held else "take all quotas away",
             image=Image.DEFER,
         ),
-        file(f"/etc/systemd/system/{UNIT}.service", UNIT_TEXT),
-        Service(service=UNIT),
+        *(answering if held else []),
     ]
 
 
@@ -115,6 +121,6 @@ def command(_context: Context) -> list[Resource]:
 
 
 ROLES = (
-    Role("quotas", "storage", has_quotas, server),
+    Role("quotas", "storage", has_disk, server),
     Role("quota-command", "storage", shown, command),
 )

@@ -14,6 +14,7 @@ from test_roles import small
 from cluster.edit_quotas import with_quota, without_quota
 from cluster.errors import UsageError
 from cluster.load import load
+from cluster.secrets import generate, save_secrets, secrets_path
 from practicum import formatting, quota
 from practicum.start import Place, cluster_toml
 from provisioning.planning import Change, NodePlan, Plan
@@ -210,3 +211,18 @@ def test_the_tables_of_the_admins_page_work_together(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text(f"{text}\n{lines}")
     assert load(path).quotas[0].hard_mb == 10000
+
+
+def test_an_account_that_leaves_takes_its_line_along(toml: Path, tmp_path: Path) -> None:
+    roster = tmp_path / "roster.csv"
+    roster.write_text("name\nzoe\n")
+    path = secrets_path(toml)
+    path.parent.mkdir(mode=0o700)
+    save_secrets(path, generate({}))
+    file = ["-f", str(toml)]
+    assert practicum("user", "import", str(roster), "--group", "hpc101", *file).returncode == 0
+    assert practicum("quota", "set", "zoe", "--hard", "2G", *file).returncode == 0
+    assert [one.user for one in load(toml).quotas] == [None, "zoe"]
+    done = practicum("user", "remove", "zoe", *file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one.user for one in load(toml).quotas] == [None]

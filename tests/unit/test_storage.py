@@ -175,6 +175,16 @@ def test_exports_go_to_the_network_squashed_and_to_the_admin_host_whole() -> Non
     )
 
 
+def test_turning_quotas_off_takes_them_away() -> None:
+    """The file system would hold people to the old ones."""
+    off = small(storage={"provider": "nfs", "disk": {"serial": "DATA", "format": True}})
+    found = built("login", off, replace(SERVER, kernel_can=("nfs", "nfsd")))
+    assert json.loads(found["file:/etc/practicum/quotas.json"].content)["users"] == {}
+    assert found["command:quotas"].summary == "take all quotas away"
+    assert "service:practicum-rquotad" not in found
+    assert "service:practicum-rquotad" in built("login", cluster())
+
+
 def test_the_server_itself_needs_no_exception() -> None:
     assert "no_root_squash" not in nfs.export_line(cluster(), "/srv/practicum/home")
 

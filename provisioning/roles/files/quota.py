@@ -4,7 +4,7 @@
 Usage: quota.py [--check] WANTED.json
        quota.py --report FOLDER
 
-WANTED: {"folder": where it is mounted, "grace": seconds,
+WANTED: {"held": whether there are to be quotas, "folder": where it is mounted, "grace": seconds,
          "users": {uid: [soft kB, hard kB, soft files, hard files]}, "groups": {gid: [...]}}
 0 means no limit. Ids from 1000 to 59999 that WANTED does not name get no limit; others are left
 alone. With --check nothing is changed: exit 0 means there is nothing to do, 1 that there is.
@@ -37,6 +37,7 @@ KINDS = {"users": 0, "groups": 1}
 ENTRY = struct.Struct("=8QII")
 INFO = struct.Struct("=QQII")  # grace for blocks and for files, flags, what is valid
 LIMITS_VALID, GRACE_VALID = 1 | 4, 1 | 2
+NOT_COUNTED = (errno.ESRCH, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 FIRST, LAST = 1000, 59999
 Limits = tuple[int, int, int, int]
 
@@ -61,6 +62,16 @@ class Quotas:
         if code:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), self.device)
+
+    def counts(self) -> bool:
+        """Whether the kernel counts anything there."""
+        try:
+            self.grace(0)
+        except OSError as error:
+            if error.errno in NOT_COUNTED:
+                return False
+            raise
+        return True
 
     def entries(self, kind: int) -> Iterator[tuple[int, dict[str, int]]]:
         """Every id with files or limits."""
@@ -138,7 +149,9 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
     """Whether anything was (or with ``check`` would be) changed."""
     quotas = opened(wanted["folder"])
     different = False
-    if not quotas.held:  # counted, but nobody is stopped
+    if not wanted["held"] and not quotas.counts():
+        return False
+    if wanted["held"] and not quotas.held:  # counted, but nobody is stopped
         different = True
         if not check:
             switch_on(wanted["folder"])
@@ -148,7 +161,7 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
             different = True
             if not check:
                 quotas.set_limits(kind, number, limits)
-        if quotas.grace(kind) != (wanted["grace"], wanted["grace"]):
+        if wanted["held"] and quotas.grace(kind) != (wanted["grace"], wanted["grace"]):
             different = True
             if not check:
                 quotas.set_grace(kind, wanted["grace"])
@@ -172,7 +185,7 @@ def report(folder: str) -> dict[str, Any]:
 
 
 def explained(error: OSError) -> str:
-    if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+    if error.errno in NOT_COUNTED:
         return (
             f"{error.filename} does not count quotas ({error.strerror}): its file system needs "
             "ext4's quota feature, and the kernel its module quota_v2"
