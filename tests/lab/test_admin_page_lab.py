@@ -37,10 +37,12 @@ def test_every_command_of_the_page(lab, folder: Path) -> None:
     typed = commands(text)
     assert len(typed) > 20
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (folder.parent / "home/.ssh").mkdir(parents=True)  # ssh-copy-id keeps drafts there
+    env = {**os.environ, "PATH": path, "HOME": str(folder.parent / "home")}
     for command in typed:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.text],
-            cwd=folder, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+            cwd=folder, env=env, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert not (wrong := command.wrong(done.returncode, done.stdout + done.stderr)), wrong
