@@ -37,9 +37,10 @@ def health_conf(context: Context) -> str:
     cluster, node = context.cluster, context.node
     storage = cluster.storage
     mounted = storage.provider == "nfs" and not node.has(NodeRole.STORAGE)
+    folders = [storage.home, storage.shared] if storage.provider == "nfs" else [storage.home]
     memory = "yes" if limits_by_cgroup(cluster, context.facts) else ""
     return (
-        f'FOLDERS="{storage.home} {storage.shared}"\n'
+        f'FOLDERS="{" ".join(folders)}"\n'
         f'NFS="{storage.home if mounted else ""}"\n'
         f'MEMORY_LIMITS="{memory}"\n'
     )

@@ -53,7 +53,7 @@ class State:
     clusters: set[str] = field(default_factory=set)
     qos: dict[str, dict[str, Any]] = field(default_factory=dict)  # limits, "mark"
     accounts: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, "mark"
-    members: dict[str, dict[str, str]] = field(default_factory=dict)  # account: user: maxsubmit
+    members: dict[str, dict[str, str]] = field(default_factory=dict)  # account: user: grpsubmit
     users: dict[str, tuple[str, str]] = field(default_factory=dict)  # (default account, level)
 
 
@@ -96,7 +96,7 @@ def read_state(cluster: str) -> State:
         known = pool.submit(sacctmgr, "show", "cluster", "format=cluster")
         assoc = pool.submit(
             sacctmgr, "show", "assoc", here,
-            "format=account,user,share,grptresmins,qos,defaultqos,maxsubmitjobs",
+            "format=account,user,share,grptresmins,qos,defaultqos,grpsubmitjobs",
         )  # fmt: skip
         people = pool.submit(sacctmgr, "show", "user", "format=user,defaultaccount,adminlevel")
         tops = pool.submit(
@@ -229,7 +229,7 @@ def membership(wanted: dict[str, Any], state: State, here: str) -> Iterator[Word
     for account, users in closed.items():
         for names in chunks(users):
             who = ["name=" + names, "account=" + account, here]
-            yield ["modify", "user", "where", *who, "set", "maxsubmitjobs=-1"]
+            yield ["modify", "user", "where", *who, "set", "grpsubmitjobs=-1"]
     for account, users in moved.items():
         for names in chunks(users):
             who = ["name=" + names, here]
@@ -320,10 +320,13 @@ def remove(wanted: dict[str, Any], state: State) -> list[str]:
 
 
 def part(account: str, users: list[str], here: str, jobs: list[list[str]]) -> list[str]:
-    """Close an account for some users, and say which jobs keep them there."""
+    """Close an account for some users, and say which jobs keep them there.
+
+    By GrpSubmitJobs: no QOS of ours has that, and a QOS's limit would count before this one.
+    """
     for names in chunks(users):
         who = ["name=" + names, "account=" + account, here]
-        sacctmgr("modify", "user", "where", *who, "set", "maxsubmitjobs=0")
+        sacctmgr("modify", "user", "where", *who, "set", "grpsubmitjobs=0")
     told = []
     for user in users:
         ids = [job for job, owner, theirs, _qos in jobs if (owner, theirs) == (user, account)]
