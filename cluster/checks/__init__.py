@@ -27,6 +27,7 @@ CHECKS = (
     general.general,
     people.groups,
     people.users,
+    people.way_in,
     storage.storage,
     storage.quotas,
     scheduling.partitions,
@@ -35,6 +36,7 @@ CHECKS = (
     accounting.accounts,
     software.kernels,
     keep.keep,
+    network.network,
     network.ports,
 )
 

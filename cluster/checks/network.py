@@ -7,13 +7,40 @@ from collections.abc import Iterator
 from cluster.checks.problem import Problem
 from cluster.model import Cluster
 
+CACHE_PORT = 3142  # apt-cacher-ng's, on the login node
 DATABASE_PORT = 3306  # MariaDB's, on the database node
+
+
+def network(cluster: Cluster) -> Iterator[Problem]:
+    """What cannot work, or would cost the admin the way in."""
+    net = cluster.network
+    addresses = {node.address for node in cluster.machines}
+    if net.addresses == "static" and (net.gateway or net.router) and not net.dns:
+        yield Problem(
+            ("network", "dns"),
+            "with static addresses no lease tells the name servers: list them here",
+        )
+    if net.addresses == "keep" and net.dns:
+        yield Problem(("network", "dns"), 'counts only with addresses = "static"')
+    if net.uplink and net.uplink == net.interface:
+        yield Problem(("network", "uplink"), f"{net.uplink} is the private network's interface")
+    if net.router and net.gateway and net.gateway in addresses:
+        yield Problem(
+            ("network", "gateway"),
+            "with router = true the login node is the gateway by itself: leave this out",
+        )
+    if net.wifi and not net.router:
+        yield Problem(("network", "wifi"), "is the router's way out: set router = true")
+    if net.outside and not net.firewall:
+        yield Problem(("network", "outside"), "counts only with firewall = true")
 
 
 def ports(cluster: Cluster) -> Iterator[Problem]:
     """Every port has one owner, on whichever node: nodes may take several roles."""
     hub, slurm = cluster.hub, cluster.slurm
     owners = {cluster.ssh.port: "ssh.port", DATABASE_PORT: "the database"}
+    if cluster.network.package_cache:
+        owners[CACHE_PORT] = "the package cache"
     for place, port in (
         (("slurm", "controller_port"), slurm.controller_port),
         (("slurm", "node_port"), slurm.node_port),

@@ -26,6 +26,18 @@ def groups(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(("groups", index, "name"), f"{group.name} belongs to the system")
 
 
+def way_in(cluster: Cluster) -> Iterator[Problem]:
+    """The account that practicum logs in with has root's rights: never a student's."""
+    students = set(cluster.groups_with("student"))
+    for user in cluster.users:
+        if user.name == cluster.ssh.user and students.intersection(user.groups):
+            yield Problem(
+                ("ssh", "user"),
+                f"{user.name} is a student, and this account needs root's rights: take root or an "
+                "admin's",
+            )
+
+
 def users(cluster: Cluster) -> Iterator[Problem]:
     yield from repeated((user.name for user in cluster.users), ("users",), "name", "the name")
     yield from repeated((user.uid for user in cluster.users), ("users",), "uid", "uid")

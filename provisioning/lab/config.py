@@ -37,6 +37,7 @@ name = "{name}"
 [network]
 subnet = "{subnet}"
 gateway = "{gateway}"
+firewall = true
 
 [ssh]
 user = "root"

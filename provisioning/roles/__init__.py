@@ -16,11 +16,13 @@ from provisioning.roles import (
     slurmdbd,
     ssh,
     storage,
+    wifi,
 )
 
 ROLES: tuple[Role, ...] = (
     *network.ROLES,
     *base.ROLES,
+    *wifi.ROLES,
     *router.ROLES,
     *firewall.ROLES,
     *identity.ROLES,

@@ -25,6 +25,7 @@ from provisioning.lab import network as lab_network
 from provisioning.lab import nodes as lab_nodes
 from provisioning.planning import Result
 from provisioning.report import Silent
+from provisioning.resources import Group, Resource, User
 from provisioning.role import Role
 from provisioning.roles import firewall, network, router
 
@@ -147,7 +148,9 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         "ip -n far addr add 10.98.0.2/24 dev far0 && ip -n far link set far0 up && "
         "ip -n far route add default via 10.98.0.1"
     )
-    cluster = bare.described(subnet="10.98.0.0/24", gateway=None, router=True, uplink="host0")
+    cluster = bare.described(
+        subnet="10.98.0.0/24", gateway=None, router=True, uplink="host0", firewall=True
+    )
     outside = bare.cluster.network.gateway
     ping = ["ip", "netns", "exec", "far", "ping", "-c1", "-W2", outside]
     made = bare.run_on("login", ["sh", "-c", make])
@@ -160,10 +163,48 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         assert done.returncode == 0, done.stdout
         again = bare.apply(cluster, [*router.ROLES, *firewall.ROLES], ["login"])
         assert not again.changed
+        bare.run_on("login", ["touch", "/run/before"])
+        bare.run_on("login", ["systemctl", "reboot"])
+        started = "test ! -e /run/before && systemctl is-active practicum-firewall"
+        end = time.monotonic() + 60
+        while bare.run_on("login", ["sh", "-c", started]).stdout != "active\n":
+            assert time.monotonic() < end, "the firewall is not there after a restart"
+            time.sleep(0.5)
+        masquerade = bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).stdout
+        assert "masquerade" in masquerade
+        assert "policy drop" in masquerade
     finally:
         bare.run_on("login", ["ip", "netns", "delete", "far"])
         bare.apply(bare.described(), [], ["login"])
     assert bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).returncode != 0
+
+
+def test_a_closed_account_opens_again_as_it_was(bare: Bare) -> None:
+    people = [Group(group="class", gid=3000), User(user="zoe", uid=3001, group="class")]
+
+    def role(*resources: Resource) -> list[Role]:
+        return [Role("people", "identity", lambda _c, _n: True, lambda _context: resources)]
+
+    def shadow() -> list[str]:
+        return bare.run_on("login", ["getent", "shadow", "zoe"]).stdout.strip().split(":")
+
+    cluster = bare.described()
+    try:
+        bare.apply(cluster, role(*people), ["login"])
+        bare.run_on("login", ["chpasswd"], input="zoe:her-own-word\n")
+        before = shadow()
+        closed = bare.apply(cluster, role(people[0]), ["login"])
+        assert closed.ok, closed.errors
+        assert shadow()[7] == "1"
+        assert shadow()[1] == before[1]
+        assert not bare.apply(cluster, role(people[0]), ["login"]).changed
+        assert bare.apply(cluster, role(*people), ["login"]).changed == 1
+        assert shadow() == before
+        assert not bare.apply(cluster, role(*people), ["login"]).changed
+    finally:
+        bare.run_on("login", ["userdel", "zoe"])
+        bare.run_on("login", ["groupdel", "class"])
+        bare.apply(cluster, [], ["login"])
 
 
 # The firewall of the shared lab

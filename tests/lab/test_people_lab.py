@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,19 +63,12 @@ def test_a_class_comes_and_one_of_it_leaves(lab, run_on, apply, tmp_path) -> Non
     for node in lab.nodes:
         chage = run_on(node.name, ["chage", "--list", "zoe"], timeout=20).stdout
         assert "Jan 02, 1970" in chage
-    denied = run_on("login", ["su", "-", "yan", "-c", "true"])
-    assert denied.returncode == 0
-    # root may become anyone, but a person's own way in asks PAM's account part
-    inside = run_on("login", ["ssh", "-o", "BatchMode=yes", "zoe@node01", "true"])
+    inside = run_on("login", ["ssh", "-o", "BatchMode=yes", "node01", "true"], user="zoe")
     assert inside.returncode != 0
     users = run_on("login", ["sacctmgr", "-nP", "show", "assoc", "user=zoe", "format=user"]).stdout
     assert "zoe" not in users
     assert run_on("login", ["cat", "/home/zoe/work"]).stdout == "mine\n"
 
-    practicum(["user", "import", str(roster), "--group", "hpc101", *words])
-    apply()
-    assert "never" in run_on("login", ["chage", "--list", "zoe"]).stdout.splitlines()[3]
-    assert run_on("login", ["id", "-u", "zoe"]).stdout == "10000\n"
     for node in lab.nodes:
         run_on(node.name, ["userdel", "zoe"])
         run_on(node.name, ["userdel", "yan"])
@@ -116,4 +108,3 @@ def test_everyone_who_logs_in_has_limits(run_on) -> None:
     assert int(values["MemoryMax"]) > 0
     root = run_on("login", ["systemctl", "show", "user-0.slice", "--property=TasksMax"]).stdout
     assert root == "TasksMax=infinity\n"
-    time.sleep(0)

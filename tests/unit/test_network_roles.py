@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_roles import small
 
+from cluster.checks import network as checks
 from cluster.model import Cluster
 from provisioning.agent.host import Host
 from provisioning.agent.network import commands, without_interface
@@ -18,7 +19,7 @@ from provisioning.agent.surroundings import default_route
 from provisioning.facts import Facts
 from provisioning.resources import File, Network
 from provisioning.role import Context, Opening, declare, opening
-from provisioning.roles import ROLES, firewall, limits, network, router, ssh
+from provisioning.roles import ROLES, firewall, limits, network, router, ssh, wifi
 from provisioning.roles.network import Settings
 
 WANTED = Settings("eth0", "10.0.0.11/24", "10.0.0.1", ("10.0.0.1", "9.9.9.9"), "pi.example")
@@ -401,3 +402,80 @@ def test_facts_of_this_very_machine() -> None:
     facts = gather(Host())
     assert set(facts["managers"]) == set(facts["interfaces"])
     assert all("/" in one for some in facts["interfaces"].values() for one in some)
+
+
+# Wi-Fi (its text: no test machine has a radio)
+
+RADIO = wifi.Radio("wlan0", 'Café "1"', "DE", "ab" * 32)
+
+
+def test_the_key_is_what_the_standard_says() -> None:
+    # IEEE 802.11i-2004, H.4.1
+    assert wifi.key("password", "IEEE") == (
+        "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e"
+    )
+    with pytest.raises(ValueError, match="8 to 63 plain characters"):
+        wifi.key("short", "IEEE")
+    with pytest.raises(ValueError, match="8 to 63 plain characters"):
+        wifi.key("pass\nword1", "IEEE")
+
+
+@pytest.mark.parametrize("manager", sorted(wifi.PROFILES))
+def test_profiles_are_secrets_and_hold_no_password(manager: str) -> None:
+    made = wifi.PROFILES[manager](RADIO)
+    holders = [one for one in made if isinstance(one, File) and RADIO.key in one.content.decode()]
+    assert [(one.secret, one.mode) for one in holders] == [(True, 0o600)]
+
+
+def test_names_that_hold_anything_are_written_safely() -> None:
+    assert "ssid=436166c3a920223122\n" in wifi.supplicant(RADIO)
+    nm = wifi.network_manager(RADIO)[0]
+    assert isinstance(nm, File)
+    assert "ssid=67;97;102;195;169;32;34;49;34;\n" in nm.content.decode()
+    plan = wifi.netplan(RADIO)[1]
+    assert isinstance(plan, File)
+    points = json.loads(plan.content)["network"]["wifis"]["wlan0"]["access-points"]
+    assert list(points) == ['Café "1"']
+
+
+def test_wifi_is_the_login_nodes_and_wants_its_password() -> None:
+    net = {"router": True, "wifi": {"ssid": "campus", "country": "DE"}}
+    facts = {"interfaces": {"wlan0": []}, "managers": {"wlan0": "NetworkManager"}}
+    context = on(net, "login", **facts)
+    with pytest.raises(ValueError, match="add wifi_password"):
+        wifi.wifi(context)
+    good = Context(context.cluster, context.node, context.facts, {"wifi_password": "long enough"})
+    text = "".join(one.content.decode() for one in wifi.wifi(good) if isinstance(one, File))
+    assert "long enough" not in text
+    assert not wifi.has_wifi(context.cluster, context.cluster.node("node01"))
+    with pytest.raises(ValueError, match=r"name its radio with network\.uplink"):
+        wifi.wifi(on(net, "login", interfaces={"eth0": []}))
+
+
+@pytest.mark.parametrize(
+    ("net", "place", "sentence"),
+    [
+        ({"addresses": "static", "gateway": "10.0.0.1"}, ("network", "dns"), "no lease"),
+        ({"dns": ["9.9.9.9"]}, ("network", "dns"), "counts only with"),
+        ({"router": True, "uplink": "eth0", "interface": "eth0"}, ("network", "uplink"), "private"),
+        ({"router": True, "gateway": "10.0.0.10"}, ("network", "gateway"), "leave this out"),
+        ({"wifi": {"ssid": "x", "country": "DE"}}, ("network", "wifi"), "set router = true"),
+        ({"outside": ["192.0.2.0/24"]}, ("network", "outside"), "firewall = true"),
+    ],
+)
+def test_networks_that_cannot_work(
+    net: dict[str, object], place: tuple[str, ...], sentence: str
+) -> None:
+    found = {
+        one.place: one.text
+        for one in checks.network(small(network={"subnet": "10.0.0.0/24", **net}))
+    }
+    assert sentence in found[place]
+
+
+def test_students_do_not_let_practicum_in() -> None:
+    from cluster.checks.people import way_in
+
+    assert not list(way_in(small()))
+    [problem] = way_in(small(ssh={"user": "ada"}))
+    assert "ada is a student" in problem.text
