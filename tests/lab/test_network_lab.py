@@ -25,7 +25,7 @@ from provisioning.lab import network as lab_network
 from provisioning.lab import nodes as lab_nodes
 from provisioning.planning import Result
 from provisioning.report import Silent
-from provisioning.resources import Group, Resource, User
+from provisioning.resources import Group, Resource, User, file
 from provisioning.role import Role
 from provisioning.roles import firewall, network, router
 
@@ -177,6 +177,34 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         bare.run_on("login", ["ip", "netns", "delete", "far"])
         bare.apply(bare.described(), [], ["login"])
     assert bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).returncode != 0
+
+
+def test_the_account_that_practicum_logs_in_with_is_not_closed(bare: Bare) -> None:
+    boss = [
+        Group(group="boss", gid=3005),
+        User(user="boss", uid=3005, group="boss", home="/var/boss", shell="/bin/sh",
+             create_home=True),
+        file("/etc/sudoers.d/boss", "boss ALL=(ALL) NOPASSWD: ALL\n", mode=0o440),
+    ]  # fmt: skip
+
+    def role(*resources: Resource) -> list[Role]:
+        return [Role("boss", "identity", lambda _c, _n: True, lambda _context: resources)]
+
+    keys = "install -d -o boss /var/boss/.ssh && cp /root/.ssh/authorized_keys /var/boss/.ssh/"
+    try:
+        made = bare.apply(bare.described(), role(*boss), ["login"])
+        assert made.ok, made.errors
+        bare.run_on("login", ["sh", "-c", keys])
+        cluster = bare.described()
+        ssh = cluster.ssh.model_copy(update={"user": "boss"})
+        cluster = cluster.model_copy(update={"ssh": ssh})
+        refused = bare.apply(cluster, role(boss[0], boss[2]), ["login"])
+        assert "would be closed, but you log in as boss" in refused.errors["login"]
+        assert bare.apply(cluster, role(*boss), ["login"]).ok
+    finally:
+        bare.run_on("login", ["userdel", "-r", "boss"])
+        bare.run_on("login", ["groupdel", "boss"])
+        bare.apply(bare.described(), [], ["login"])
 
 
 def test_a_closed_account_opens_again_as_it_was(bare: Bare) -> None:
