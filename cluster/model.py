@@ -98,12 +98,14 @@ class UserEntry(Model):
 
 
 class Profile(Model):
-    """[[profiles]]: one choice on the hub's start page."""
+    """[[profiles]]: one choice on the hub's start page: a job in a partition, or with ``login`` a
+    session on the login node itself, for when the cluster is full."""
 
     name: Name
     title: Text
     description: Text = ""
-    partition: Name
+    partition: Name | Literal[""] = ""
+    login: bool = False
     cpus: Annotated[int, Field(ge=1)] = 1
     memory_mb: Annotated[int, Field(ge=64)] = 512
     time: Duration = "04:00:00"
@@ -118,6 +120,8 @@ class Hub(Model):
     proxy_api_port: Port = 8001
     session_ports: tuple[Port, Port] = (20000, 29999)
     start_timeout: Annotated[int, Field(ge=10)] = 300  # seconds
+    # A session without activity is stopped then, unless jobs of its owner wait or run; 0: never
+    idle_minutes: Annotated[int, Field(ge=0, le=100_000)] = 120
 
 
 class Kernel(Model):
@@ -190,9 +194,7 @@ class Cluster(Model):
     def kept_paths(self, node: str) -> frozenset[str]:
         """Files that [[keep]] leaves to the admin on that node."""
         return frozenset(
-            entry.path
-            for entry in self.keep
-            if entry.nodes == "ALL" or node in expand(entry.nodes)
+            entry.path for entry in self.keep if entry.nodes == "ALL" or node in expand(entry.nodes)
         )
 
     def groups_with(self, role: str) -> tuple[str, ...]:

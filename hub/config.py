@@ -14,7 +14,7 @@ from typing import Any
 from cluster.errors import ConfigError
 from cluster.load import load_public
 from cluster.model import Cluster, NodeRole
-from hub import paths
+from hub import pages, paths
 from lmod.shells import session_environment
 from spawners.setup import configure as configure_sessions
 
@@ -116,6 +116,7 @@ def _people(config: Any, cluster: Cluster) -> None:
 
 
 def _pages(config: Any, cluster: Cluster) -> None:
+    config.JupyterHub.extra_handlers = list(pages.HANDLERS)
     config.JupyterHub.template_paths = [str(paths.TEMPLATES)]
     config.JupyterHub.template_vars = {"cluster_name": cluster.cluster.name}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cluster.load import public_json
 from cluster.model import Cluster, NodeRole
-from hub import paths, units
+from hub import login, paths, units
+from hub.config import api_url
 from kernels.build_env import Spec
 from kernels.environments import LIBRARY, builder, environment
 from provisioning import wheel
@@ -112,6 +113,7 @@ def hub(context: Context) -> list[Resource]:
         *application(context),
         *secrets(context),
         *rights(context),
+        *login_sessions(context),
         file(paths.CONFIG, units.CONFIG, notify=RESTART_HUB),
         file(units.PROXY_START, (paths.FILES / "proxy-start").read_text(), mode=0o755,
              notify=RESTART_PROXY),
@@ -121,6 +123,19 @@ def hub(context: Context) -> list[Resource]:
         Service(service=PROXY, wait_port=cluster.hub.port),
         Service(service=HUB, wait_port=cluster.hub.api_port, timeout=120),
     ]  # fmt: skip
+
+
+def login_sessions(context: Context) -> list[Resource]:
+    """What the profiles that run on this node need; nothing without such a profile."""
+    here = login.profiles(context.cluster)
+    if not here:
+        return []
+    url = api_url(context.cluster)
+    return [
+        file(login.MAY_START, login.may_start(context.cluster), mode=0o755),
+        file(login.SESSION, login.session(context.cluster, url), mode=0o755),
+        *(file(login.unit_file(profile), login.unit(profile)) for profile in here),
+    ]
 
 
 def openings(cluster: Cluster) -> list[Opening]:

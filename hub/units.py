@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.model import Cluster, NodeRole
-from hub import paths
+from hub import login, paths
 
 PROXY_START = "/usr/local/lib/practicum/proxy-start"
 SLURM_ENVIRONMENT = f"{paths.ETC}/slurm-environment"
@@ -37,7 +37,7 @@ StateDirectoryMode=0700
 Environment=HOME={paths.STATE} LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
 EnvironmentFile=-{SLURM_ENVIRONMENT}
 {_credentials(secrets)}
-ExecStart={paths.BIN}/jupyterhub -f {paths.CONFIG}
+ExecStart={paths.BIN}/python -I -m hub.app -f {paths.CONFIG}
 Restart=on-failure
 RestartSec=2
 TimeoutStopSec=30
@@ -120,4 +120,4 @@ def sudoers(cluster: Cluster, *, slurm_environment: bool) -> str:
         "Cmnd_Alias PRACTICUM_JOBS = /usr/bin/sbatch --parsable, /usr/bin/scancel ^[0-9]+$",
         f"{user} ALL = (PRACTICUM_PEOPLE) NOPASSWD: NOSETENV: PRACTICUM_JOBS",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + login.sudo_rule(cluster)

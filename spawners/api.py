@@ -12,6 +12,8 @@ user can open. It says on the cluster's key whose process speaks; the payload is
         {"nonce": "...", "env": {...}, "args": [...], "extensions": [...]}
     {"op": "failure", "job": 17, "nonce": "...", "text": "..."}   -> {}
 
+A session on the login node is in no job, and says 0.
+
 A session's secrets are handed over once. So the job's environment, script and files hold none.
 """
 
@@ -64,7 +66,7 @@ def read_message(payload: str) -> Message:
     op, job, nonce = data.get("op"), data.get("job"), data.get("nonce")
     if op not in ("session", "failure"):
         raise ValueError("op must be session or failure")
-    if type(job) is not int or not 0 < job <= MAX_JOB_ID:
+    if type(job) is not int or not 0 <= job <= MAX_JOB_ID:
         raise ValueError("job must be a job's number")
     if (
         not isinstance(nonce, str)
@@ -223,7 +225,7 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
     def _spawner(self, uid: int, job: int) -> Any:
         """The session with that job, if it is that user's; else 404, whoever's job it is."""
         for spawner in self._spawners_of(uid):
-            if getattr(spawner, "job_id", "") == str(job) and hasattr(spawner, "hand_over"):
+            if hasattr(spawner, "is_job") and spawner.is_job(job):
                 return spawner
         raise web.HTTPError(404, f"You have no session in job {job}.")
 

@@ -6,7 +6,6 @@ One function, :func:`choose`, judges the form's fields and the REST API's JSON a
 from __future__ import annotations
 
 import grp
-import html
 import os
 import pwd
 import re
@@ -17,7 +16,7 @@ from typing import Any
 from cluster.model import Profile
 from cluster.values import seconds
 
-KEYS = ("profile", "cpus", "memory", "time")
+KEYS = ("profile", "cpus", "memory", "time", "kernel")
 TIME = re.compile(r"(\d{1,2}-)?\d{1,3}:\d{2}(:\d{2})?")
 MINIMUM_MB = 64
 MINIMUM_SECONDS = 60
@@ -29,12 +28,21 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True)
 class Choice:
-    """A checked choice. ``time`` as Slurm reads it, [D-]HH:MM:SS."""
+    """A checked choice. ``time`` as Slurm reads it, [D-]HH:MM:SS; ``kernel`` is that of new
+    notebooks, "" for the usual one."""
 
     profile: Profile
     cpus: int
     memory_mb: int
     time: str
+    kernel: str = ""
+
+
+def arguments(choice: Choice) -> tuple[str, ...]:
+    """The server's arguments that a choice makes."""
+    if not choice.kernel:
+        return ()
+    return (f"--MultiKernelManager.default_kernel_name={choice.kernel}",)
 
 
 def groups_of(user: str) -> frozenset[str]:
@@ -73,8 +81,11 @@ def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     return options
 
 
-def choose(options: Mapping[str, Any], profiles: Sequence[Profile]) -> Choice:
+def choose(
+    options: Mapping[str, Any], profiles: Sequence[Profile], kernels: Sequence[str] = ()
+) -> Choice:
     """The choice that ``options`` make among the offered ``profiles``; the first is the default.
+    ``kernels`` are the names of those that there are.
 
     OptionError says what cannot be had and what can.
     """
@@ -88,11 +99,27 @@ def choose(options: Mapping[str, Any], profiles: Sequence[Profile]) -> Choice:
             f"There is no option {_shown(unknown[0])}; the options are {', '.join(KEYS)}."
         )
     profile = _profile(options.get("profile"), profiles)
+    own = [key for key in ("cpus", "memory", "time") if options.get(key) is not None]
+    if profile.login and own:
+        raise OptionError(
+            f"On the login node {own[0]} cannot be chosen: profile {profile.name} is had as it is."
+        )
     return Choice(
         profile,
         _number("cpus", options.get("cpus"), 1, profile.cpus),
         _number("memory", options.get("memory"), MINIMUM_MB, profile.memory_mb),
         _time(options.get("time"), profile),
+        _kernel(options.get("kernel"), kernels),
+    )
+
+
+def _kernel(name: Any, kernels: Sequence[str]) -> str:
+    if name is None:
+        return ""
+    if isinstance(name, str) and name in kernels:
+        return name
+    raise OptionError(
+        f"There is no kernel {_shown(name)}; the kernels are {', '.join(kernels) or 'none'}."
     )
 
 
@@ -123,19 +150,19 @@ def _number(key: str, value: Any, least: int, most: int) -> int:
 
 def _time(value: Any, profile: Profile) -> str:
     if value is None:
-        return _full(profile.time)
+        return full_time(profile.time)
     most = seconds(profile.time)
     if isinstance(value, str) and value.isascii() and TIME.fullmatch(value):
         wanted = seconds(value)
         if min(MINIMUM_SECONDS, most) <= wanted <= most:
-            return _full(value)
+            return full_time(value)
     raise OptionError(
         f"time {_shown(value)} cannot be had: "
-        f"it is hours:minutes like 01:30, from 00:01 to {_full(profile.time)}."
+        f"it is hours:minutes like 01:30, from 00:01 to {full_time(profile.time)}."
     )
 
 
-def _full(time: str) -> str:
+def full_time(time: str) -> str:
     """[D-]HH:MM:SS: Slurm would read two numbers as minutes and seconds."""
     total = seconds(time)
     days, rest = divmod(total, 86400)
@@ -148,26 +175,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
-
-
-def form(profiles: Sequence[Profile], chosen: str = "") -> str:
-    """The start page's form, inner HTML only. Nothing to choose makes no form."""
-    if not profiles:
-        return ""
-    names = [profile.name for profile in profiles]
-    chosen = chosen if chosen in names else names[0]
-    cards = "\n".join(_card(profile, profile.name == chosen) for profile in profiles)
-    return f'<fieldset class="practicum-profiles"><legend>Profile</legend>\n{cards}\n</fieldset>'
-
-
-def _card(profile: Profile, checked: bool) -> str:
-    mark = " checked" if checked else ""
-    cores = "1 core" if profile.cpus == 1 else f"{profile.cpus} cores"
-    details = f"{cores}, {profile.memory_mb} MB, at most {_full(profile.time)} hours"
-    return (
-        '<label class="practicum-profile">'
-        f'<input type="radio" name="profile" value="{html.escape(profile.name)}"{mark} required>'
-        f"<strong>{html.escape(profile.title)}</strong> "
-        f"<span>{html.escape(profile.description)}</span> "
-        f'<small class="practicum-details">{html.escape(details)}</small></label>'
-    )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from importlib import resources
 
-from cluster.model import Cluster, NodeRole
+from cluster.model import Cluster, Node, NodeRole
 from provisioning.resources import Directory, Resource, file
 from provisioning.role import Context, Opening, Role
-from provisioning.roles.where import on
 
 FOLDER = "/usr/local/lib/practicum"
+BANNER = f"{FOLDER}/jupyter/labextensions/practicum-session"
+BANNER_FOLDERS = (
+    f"{FOLDER}/jupyter", f"{FOLDER}/jupyter/labextensions", BANNER, f"{BANNER}/static",
+)  # fmt: skip
 WRAPPED = ("sbatch", "srun", "salloc")
 
 
 def content(name: str) -> str:
     """A file that is shipped to nodes. FileNotFoundError when the installation lacks it."""
-    return resources.files("spawners").joinpath("files", name).read_text(encoding="utf-8")
+    return (
+        resources.files("spawners").joinpath("files", *name.split("/")).read_text(encoding="utf-8")
+    )
 
 
 def session(_context: Context) -> list[Resource]:
@@ -24,6 +29,9 @@ def session(_context: Context) -> list[Resource]:
     return [
         Directory(path=FOLDER),
         Directory(path=f"{FOLDER}/bin"),
+        *(Directory(path=path) for path in BANNER_FOLDERS),
+        file(f"{BANNER}/package.json", content("banner/package.json")),
+        file(f"{BANNER}/static/banner.js", content("banner/banner.js")),
         file(f"{FOLDER}/launcher.py", content("launcher.py")),
         *(file(f"{FOLDER}/bin/{name}", wrapper, mode=0o755) for name in WRAPPED),
         # after Lmod's, which sets PATH as well
@@ -31,9 +39,17 @@ def session(_context: Context) -> list[Resource]:
     ]
 
 
+def wanted(cluster: Cluster, node: Node) -> bool:
+    """On compute nodes, and on the login node when a profile runs there."""
+    here = node.name == cluster.first(NodeRole.LOGIN).name
+    return node.has(NodeRole.COMPUTE) or (
+        here and any(profile.login for profile in cluster.profiles)
+    )
+
+
 def openings(cluster: Cluster) -> list[Opening]:
     """Sessions listen here, and only the proxy on the login node talks to them."""
     return [Opening(cluster.hub.session_ports, "login")]
 
 
-ROLES = (Role("session", "software", on(NodeRole.COMPUTE), session, openings),)
+ROLES = (Role("session", "software", wanted, session, openings),)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -77,28 +78,40 @@ def render(session: Session) -> str:
         "output": "/dev/null",
         "export": "ALL",
     }
-    arguments = {
-        "hub-url": session.hub_url,
-        "hub-uid": str(session.hub_uid),
-        "ports": f"{session.ports[0]}-{session.ports[1]}",
-        "jupyter-path": session.jupyter_path,
-        "server-env": session.server_env,
-    }
-    for name, value in arguments.items():
-        if "\n" in value or "\0" in value:
-            raise ValueError(f"{value!r} cannot be an argument of the launcher (--{name})")
-    words = [f"--{name}={value}" for name, value in arguments.items()]
-    current = shlex.quote(f"{session.server_env}/current")
     return "\n".join(
         [
             "#!/bin/sh",
             *(option(name, value) for name, value in options.items()),
             "#SBATCH --no-requeue",
-            "# A session of practicum's hub. `current` is resolved once: an update of the",
-            "# environment must not change what a running session imports.",
-            f"python=$(CDPATH= cd -P -- {current} 2>/dev/null && pwd -P)/bin/python",
-            '[ -x "$python" ] || python=/usr/bin/python3',
-            f'exec "$python" -I {shlex.join([session.launcher, *words])}',
+            *command(
+                session.launcher,
+                {
+                    "hub-url": session.hub_url,
+                    "hub-uid": str(session.hub_uid),
+                    "ports": f"{session.ports[0]}-{session.ports[1]}",
+                    "jupyter-path": session.jupyter_path,
+                    "server-env": session.server_env,
+                },
+            ),
             "",
         ]
     )
+
+
+def command(launcher: str, arguments: Mapping[str, str]) -> list[str]:
+    """The shell's lines that start the launcher; one of its arguments is ``server-env``.
+
+    ValueError names an argument that cannot be.
+    """
+    for name, value in arguments.items():
+        if "\n" in value or "\0" in value:
+            raise ValueError(f"{value!r} cannot be an argument of the launcher (--{name})")
+    words = [f"--{name}={value}" for name, value in arguments.items()]
+    current = shlex.quote(f"{arguments['server-env']}/current")
+    return [
+        "# A session of practicum's hub. `current` is resolved once: an update of the",
+        "# environment must not change what a running session imports.",
+        f"python=$(CDPATH= cd -P -- {current} 2>/dev/null && pwd -P)/bin/python",
+        '[ -x "$python" ] || python=/usr/bin/python3',
+        f'exec "$python" -I {shlex.join([launcher, *words])}',
+    ]

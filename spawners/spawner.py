@@ -30,7 +30,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
@@ -38,35 +37,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import batchspawner
-from jupyterhub.spawner import SpawnException
 from sqlalchemy import inspect
 from traitlets import List, Unicode, default
 
 from cluster.load import load_public
-from cluster.model import Cluster, Profile
+from cluster.model import Cluster, NodeRole, Profile
 from cluster.text import clean
-from cluster.values import NAME
-from spawners import api, handover, options, script, words
-from spawners.commands import CommandError, run
+from cluster.values import seconds
+from spawners import api, form, handover, login, options, script, supply, words
+from spawners.errors import SessionError
 from spawners.options import Choice, OptionError
-from spawners.waiting import Stage, progress_of, too_late
+from spawners.places import JOB_ID, Place, Slurm
+from spawners.waiting import Stage, progress_of, told, too_late
 from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
 
-SUBMIT_TIMEOUT = 60  # seconds
-CANCEL_TIMEOUT = 20
-CANCEL_TRIES = 3
-STOP_TIMEOUT = 20
+STOP_TIMEOUT = 20  # seconds
 SPARE = 2  # seconds before JupyterHub's own limit, to say why
-ENDED_ALREADY = ("Invalid job id", "already completing or completed")
-
-
-class SessionError(SpawnException):  # type: ignore[misc]
-    """A session that does not start. JupyterHub shows ``text`` and logs no traceback."""
-
-    def __init__(self, text: str, *, reason: str = "session", status_code: int = 503) -> None:
-        super().__init__(text, reason=reason, status_code=status_code)
-        self.jupyterhub_message = text
-        self.jupyterhub_html_message = None
 
 
 @lru_cache(maxsize=4)
@@ -150,8 +136,9 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         profiles = self.offered()
         if len(profiles) < 2:
             return ""
-        last = self.user_options.get("profile", "")
-        return options.form(profiles, last if isinstance(last, str) else "")
+        state = await supply.shared(self.cluster)
+        kernels = [(kernel.name, kernel.title) for kernel in self.cluster.kernels]
+        return form.form(profiles, self.user_options, state.sentences(profiles), kernels)
 
     def options_from_form(self, form_data: Mapping[str, Any]) -> dict[str, str]:
         try:
@@ -162,7 +149,8 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
         """Form and REST alike end here. What was refused is not kept for the next time."""
         try:
-            self._choice = options.choose(user_options, self.offered())
+            kernels = [kernel.name for kernel in self.cluster.kernels]
+            self._choice = options.choose(user_options, self.offered(), kernels)
         except OptionError as error:
             self._choice = None
             self.orm_spawner.user_options = {}
@@ -174,7 +162,10 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         job_id = state.get("job_id", "")
-        self.job_id = job_id if isinstance(job_id, str) and job_id.isdecimal() else ""
+        known = isinstance(job_id, str) and (
+            JOB_ID.fullmatch(job_id) or login.NUMBER.fullmatch(job_id)
+        )
+        self.job_id = job_id if known else ""
         self.job_status = ""
         self._port = int(state.get("session_port", 0))
         self._given = bool(state.get("session_given", False))
@@ -220,7 +211,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     def render_script(self) -> str:
         """The job script for what was chosen. SessionError when a value cannot go into it."""
-        choice = self._choice or options.choose({}, self.offered())
+        choice = self._chosen()
         cluster = self.cluster
         account = pwd.getpwnam(self.user.name)  # offered() has made sure that it is there
         try:
@@ -244,44 +235,49 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         except ValueError as error:
             raise SessionError(f"No job can be made of this: {error}.") from None
 
-    def _as_user(self, *command: str) -> list[str]:
-        # sudo would take #0 for root's number; our accounts are plain names
-        if not re.fullmatch(NAME, self.user.name):
-            raise SessionError(
-                f"{clean(repr(self.user.name), 60)} is no account's name here.",
-                reason="account",
-                status_code=403,
-            )
-        return [self.sudo_path, "-n", "-u", self.user.name, *command]
+    def _place(self) -> Place:
+        """Where this session runs, or will by what was chosen."""
+        local = login.NUMBER.fullmatch(self.job_id)
+        if local is None and (self.job_id or not (self._choice and self._choice.profile.login)):
+            return Slurm(self.sudo_path, self.sbatch_path, self.scancel_path)
+        name = local[1] if local else self._chosen().profile.name
+        limits = {item.name: item.time for item in self.cluster.profiles}
+        return login.Login(
+            node=self.cluster.first(NodeRole.LOGIN).name,
+            profile=name,
+            limit=seconds(limits[name]) if name in limits else None,
+            sudo=self.sudo_path,
+        )
+
+    def _chosen(self) -> Choice:
+        """What was chosen; after a restart of the hub that is in the database."""
+        if self._choice is None:
+            kernels = [kernel.name for kernel in self.cluster.kernels]
+            try:
+                self._choice = options.choose(self.user_options or {}, self.offered(), kernels)
+            except OptionError:  # a profile that is no longer there
+                self._choice = options.choose({}, self.offered())
+        return self._choice
 
     async def _submit(self) -> None:
-        argv = self._as_user(self.sbatch_path, "--parsable")
-        text = self.render_script()
-        submitting = asyncio.create_task(run(argv, stdin=text, timeout=SUBMIT_TIMEOUT))
+        text = "" if self._chosen().profile.login else self.render_script()
+        submitting = asyncio.create_task(self._place().submit(self.user.name, text))
         try:
-            done = await asyncio.shield(submitting)
+            number = await asyncio.shield(submitting)
         except asyncio.CancelledError:
             # Given up while sbatch is at work: its job must not be left behind unknown.
-            with contextlib.suppress(CommandError):
+            with contextlib.suppress(SessionError):
                 self._take_job(await submitting)
             raise
-        except CommandError as error:
-            raise SessionError(f"The job could not be submitted: {error}.") from None
-        self._take_job(done)
-        if not self.job_id:
-            said = words.sbatch_error(done.err if done.status else done.out)
-            self.log.error("sbatch for %s: exit %d, %s", self._log_name, done.status, said)
-            raise SessionError(f"Slurm refused the job: {said.rstrip('.')}.")
+        self._take_job(number)
         self.log.info("%s has job %s", self._log_name, self.job_id)
 
-    def _take_job(self, done: Any) -> None:
-        """Keep the job's number, in the database at once: ``17`` or ``17;cluster``."""
-        number = done.out.strip().splitlines()[-1].split(";")[0] if done.out.strip() else ""
-        if done.status == 0 and re.fullmatch(r"[0-9]{1,10}", number):
-            self.job_id = number
-            self._submitted = self.watcher.now()
-            self._stage = Stage.SUBMITTED
-            self._persist()
+    def _take_job(self, number: str) -> None:
+        """Keep the session's number, in the database at once."""
+        self.job_id = number
+        self._submitted = self.watcher.now()
+        self._stage = Stage.SUBMITTED
+        self._persist()
 
     async def _session(self) -> tuple[str, int]:
         """Wait until the job runs and its server has reported. Returns address and port."""
@@ -311,7 +307,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     async def _look(self, max_age: float) -> View:
         if not self.job_id:
             return View(Kind.GONE)
-        return await self.watcher.view(int(self.job_id), submitted=self._submitted, max_age=max_age)
+        return await self._place().view(self.job_id, submitted=self._submitted, max_age=max_age)
 
     def address_of(self, node: str) -> str:
         """The node's address by the cluster file; a node that it does not know by its name."""
@@ -338,6 +334,12 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             self.log.error("%s, job %s: %s", self._log_name, self.job_id, self._failure)
             self._news.set()
 
+    def is_job(self, number: int) -> bool:
+        """Whether that is this session's number, as its launcher says it: 0 on the login node."""
+        if number == 0:
+            return login.NUMBER.fullmatch(self.job_id) is not None
+        return self.job_id == str(number)
+
     def owns_token(self, secret: str, token: Any) -> bool:
         """Whether the token was made for this server's present session."""
         return handover.owns_token(self.api_token, secret or "", token.note or "")
@@ -354,7 +356,8 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         self._news.set()
         return {
             "env": handover.session_env(self.get_env(), set(self.environment)),
-            "args": [str(arg) for arg in self.get_args()],
+            "args": [str(arg) for arg in [*self.get_args(), *options.arguments(self._chosen())]],
+            "seconds": seconds(self._chosen().time),
             "extensions": list(self.server_extensions),
         }
 
@@ -397,7 +400,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         """Cancel the job; unless ``now``, wait a while until Slurm has ended it."""
         if not self.job_id:
             return
-        await self._cancel()
+        await self._place().cancel(self.user.name, self.job_id)
         if now:
             return
         limit = self.watcher.now() + STOP_TIMEOUT
@@ -407,23 +410,9 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             await asyncio.sleep(0.5)
         self.log.warning("%s: job %s does not end", self._log_name, self.job_id)
 
-    async def _cancel(self) -> None:
-        if not re.fullmatch(r"[0-9]+", self.job_id):
-            raise SessionError("There is no job to cancel.")
-        argv = self._as_user(self.scancel_path, self.job_id)
-        for attempt in range(1, CANCEL_TRIES + 1):
-            try:
-                done = await run(argv, timeout=CANCEL_TIMEOUT)
-                said = clean(done.err, 300)
-            except CommandError as error:
-                said = str(error)
-            else:
-                if done.status == 0 or any(text in said for text in ENDED_ALREADY):
-                    return
-            self.log.warning("scancel %s, try %d: %s", self.job_id, attempt, said)
-            await asyncio.sleep(attempt)
-        self.log.error("Job %s of %s could not be cancelled", self.job_id, self._log_name)
-        raise SessionError(f"Slurm did not cancel job {self.job_id}: {said}.")
+    def describe(self) -> str:
+        """Where this session runs and until when, for the hub's home page; "" if not known."""
+        return told(self._view, time.time())
 
     # --- the wait, told --------------------------------------------------------------------
 

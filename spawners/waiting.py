@@ -29,12 +29,22 @@ def progress_of(stage: Stage, view: View, now: float) -> tuple[int, str]:
             return 90, f"The server on {view.node} is there, opening it"
         return 50, f"Running on {view.node}"
     if view.kind is Kind.WAITING and view.job is not None:
-        return 20, words.waiting(view.job, view.place, now)
+        return 20, words.waiting(
+            view.job, view.place, now, cpus=view.crowd.cpus, first_end=view.crowd.first_end
+        )
     if view.kind is Kind.PAUSED:
         return 20, "Slurm has paused the job; it may go on"
     if view.error:
         return 15, "Slurm does not answer at the moment; still trying"
     return 10, "Slurm has the job"
+
+
+def told(view: View, now: float) -> str:
+    """Where a session runs and until when, in a few words; "" while it does not."""
+    if view.kind is not Kind.RUNNING or not view.node or view.job is None:
+        return ""
+    text = f"job {view.job.job_id} on {view.node}" if view.job.job_id else f"on {view.node}"
+    return f"{text}, ends at {words.clock(view.ends, now)}" if view.ends else text
 
 
 def too_late(view: View, limit: int) -> str:

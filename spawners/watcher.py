@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -55,6 +55,17 @@ def kind_of(state: JobState) -> Kind:
 
 
 @dataclass(frozen=True)
+class Crowd:
+    """What goes on in a partition. ``first_end``: when the first of its running jobs has to end,
+    seconds since 1970, None when none runs or none has a limit."""
+
+    running: int = 0
+    cpus: int = 0  # of the running jobs
+    waiting: int = 0
+    first_end: int | None = None
+
+
+@dataclass(frozen=True)
 class View:
     """What is known of one job. ``place``: its place among the waiting jobs of its partition,
     from 1. ``record`` is accounting's, looked up when the job is gone."""
@@ -65,6 +76,14 @@ class View:
     record: Record | None = None
     state: JobState | None = None
     error: str = ""
+    crowd: Crowd = Crowd()  # of its partition
+
+    @property
+    def ends(self) -> int | None:
+        """When its time is up, seconds since 1970; None if not known or unlimited."""
+        if self.job is None or self.kind is not Kind.RUNNING:
+            return None
+        return end_of(self.job)
 
     @property
     def node(self) -> str:
@@ -80,6 +99,7 @@ class Look:
     jobs: dict[int, Job] | None
     number: int
     error: str = ""
+    crowds: dict[str, Crowd] = field(default_factory=dict)  # by partition
 
 
 class Ask(Protocol):
@@ -145,7 +165,8 @@ class Watcher:
         if before:
             self._log.info("The queue can be read again")
         self._successes += 1
-        self._last = Look(began, {job.job_id: job for job in rows}, self._successes)
+        jobs = {job.job_id: job for job in rows}
+        self._last = Look(began, jobs, self._successes, crowds=crowds_of(rows))
 
     async def view(self, job_id: int, *, submitted: float, max_age: float) -> View:
         """What is known of a job that was submitted at ``submitted`` (monotonic; 0 for one from
@@ -156,17 +177,18 @@ class Watcher:
         job = look.jobs.get(job_id)
         if job is not None:
             self._missed.pop(job_id, None)
-            return await self._seen(job, look.jobs)
+            return await self._seen(job, look)
         if look.began <= submitted:
             return View(Kind.UNKNOWN)
         return await self._unseen(job_id, look.number)
 
-    async def _seen(self, job: Job, jobs: dict[int, Job]) -> View:
+    async def _seen(self, job: Job, look: Look) -> View:
         kind = kind_of(job.state)
         if kind is Kind.GONE:
             return View(kind, job, record=await self._record(job.job_id), state=job.state)
-        place = place_of(job, jobs) if kind is Kind.WAITING else None
-        return View(kind, job, place, state=job.state)
+        place = place_of(job, look.jobs or {}) if kind is Kind.WAITING else None
+        crowd = look.crowds.get(job.partition, Crowd())
+        return View(kind, job, place, state=job.state, crowd=crowd)
 
     async def _unseen(self, job_id: int, number: int) -> View:
         last, misses = self._missed.get(job_id, (0, 0))
@@ -192,6 +214,31 @@ class Watcher:
             return None
         mine = [record for record in records if record.job_id == job_id and not record.step]
         return max(mine, key=lambda record: record.submitted or 0, default=None)
+
+
+def end_of(job: Job) -> int | None:
+    """When a running job's time is up, seconds since 1970."""
+    if job.started is None or job.time_limit is None:
+        return None
+    return job.started + job.time_limit
+
+
+def crowds_of(jobs: Iterable[Job]) -> dict[str, Crowd]:
+    """Each partition's, in one pass: the queue of a large cluster has thousands of jobs."""
+    crowds: dict[str, Crowd] = {}
+    for job in jobs:
+        now = crowds.get(job.partition, Crowd())
+        if job.state is JobState.PENDING:
+            crowds[job.partition] = replace(now, waiting=now.waiting + 1)
+        elif kind_of(job.state) is Kind.RUNNING:
+            ends = [end for end in (now.first_end, end_of(job)) if end is not None]
+            crowds[job.partition] = replace(
+                now,
+                running=now.running + 1,
+                cpus=now.cpus + job.cpus,
+                first_end=min(ends, default=None),
+            )
+    return crowds
 
 
 def place_of(job: Job, jobs: dict[int, Job]) -> int | None:

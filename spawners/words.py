@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from cluster.sacct import Record
 from cluster.slurm import Job
@@ -84,14 +85,53 @@ def sbatch_error(text: str) -> str:
     return lines[-1] if lines else "it gave no reason"
 
 
-def waiting(job: Job, place: int | None, now: float) -> str:
-    """One sentence for a job that waits. ``place`` counts from 1; ``now``: seconds since 1970."""
+FULL = ("Resources", "Priority")  # reasons that end when other jobs do
+
+
+def waiting(
+    job: Job, place: int | None, now: float, *, cpus: int = 0, first_end: int | None = None
+) -> str:
+    """One sentence for a job that waits. ``place`` counts from 1; ``now``: seconds since 1970.
+
+    ``cpus`` are in use by the running jobs of its partition, the first of which has to end at
+    ``first_end`` (seconds since 1970).
+    """
     text = f"Waiting: {reason(job.reason)}"
+    if job.reason in FULL and cpus:
+        cores = "1 core" if cpus == 1 else f"{cpus} cores"
+        text += f" ({cores} of partition {clean(job.partition, 60)} in use"
+        if first_end is not None and first_end > now:
+            text += f", the first job there ends by {clock(first_end, now)}"
+        text += ")"
     if place is not None:
         text += f"; place {place} in the queue"
     if job.started is not None and job.started > now:
         text += f"; expected to start in {span(job.started - now)}"
     return text
+
+
+def clock(moment: float, now: float) -> str:
+    """A time of day on this machine's clock, with the date unless it is within the day."""
+    layout = "%H:%M" if moment - now < 20 * 3600 else "%a %d %b, %H:%M"
+    return time.strftime(layout, time.localtime(moment))
+
+
+def length(seconds: int) -> str:
+    """A limit of time as people say it: 4 hours, 1 day 12 hours, 90 minutes."""
+    if seconds % 3600:
+        return _count(seconds // 60, "minute")
+    days, hours = divmod(seconds // 3600, 24)
+    parts = [_count(number, unit) for number, unit in ((days, "day"), (hours, "hour")) if number]
+    return " ".join(parts)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def memory(megabytes: int) -> str:
+    """An amount of memory as people say it."""
+    return f"{megabytes / 1024:.1f} GB" if megabytes >= 1024 else f"{megabytes} MB"
 
 
 def span(seconds: float) -> str:

@@ -43,6 +43,8 @@ def _default_fits(cluster: Cluster, default: Qos) -> Iterator[Problem]:
                 )
         own_limit = {part.name for part in cluster.partitions if part.qos is not None}
         for index, profile in enumerate(cluster.profiles):
+            if profile.login:
+                continue
             if profile.partition not in own_limit and seconds(profile.time) > seconds(limit):
                 yield Problem(
                     ("profiles", index, "time"),
@@ -50,7 +52,8 @@ def _default_fits(cluster: Cluster, default: Qos) -> Iterator[Problem]:
                     "which is everyone's QOS",
                 )
     for index, profile in enumerate(cluster.profiles):
-        if default.max_cpus_per_user and profile.cpus > default.max_cpus_per_user:
+        too_many = profile.cpus > default.max_cpus_per_user > 0
+        if too_many and not profile.login:
             yield Problem(
                 ("profiles", index, "cpus"),
                 f"{profile.cpus} is more than max_cpus_per_user ({default.max_cpus_per_user}) of "

@@ -90,7 +90,13 @@ def profiles(cluster: Cluster) -> Iterator[Problem]:
             if group not in groups:
                 yield Problem((*here, "groups", place), unknown(group, groups, "group"))
         part = known.get(profile.partition)
-        if part is None:
+        if profile.login:
+            if profile.partition:
+                yield Problem(
+                    (*here, "partition"),
+                    "a session on the login node is in no partition: leave it out",
+                )
+        elif part is None:
             yield Problem((*here, "partition"), unknown(profile.partition, known, "partition"))
         else:
             yield from _profile_allowed(here, profile, part)

@@ -151,6 +151,14 @@ memory_mb = 1000
 time = "08:00:00"
 groups = ["instructors", "admins"]
 
+[[profiles]]
+name = "here"
+title = "On the login node"
+description = "1 core, 600 MB, 2 hours: for when the cluster is full"
+login = true
+memory_mb = 600
+time = "02:00:00"
+
 [[kernels]]
 name = "python3"
 title = "Python (class)"

@@ -40,10 +40,12 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+STARTED = time.time()
 EXIT_HUB = 69
 EXIT_MUNGE = 70
 EXIT_TOLD = 71
@@ -59,6 +61,8 @@ FOREIGN = re.compile(
 SITE = "/etc/environment"
 SITE_LINE = re.compile(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)=(["']?)(.*?)\2\s*$""", re.MULTILINE)
 BIN = "/usr/local/lib/practicum/bin"
+OWN_JUPYTER = "/usr/local/lib/practicum/jupyter"  # the banner before the end
+LOOK_SECONDS = 60  # between looks at whether a kernel works
 PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
 
@@ -77,6 +81,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ports", required=True, help="FIRST-LAST")
     parser.add_argument("--jupyter-path", required=True, help="folder of shared kernelspecs")
     parser.add_argument("--server-env", required=True, help="folder of the server environment")
+    parser.add_argument("--where", default="job", choices=("job", "login"), help="what this is")
     parser.add_argument("--munge", default="/usr/bin/munge")
     parser.add_argument("--unmunge", default="/usr/bin/unmunge")
     parser.add_argument("--munge-socket", default="")
@@ -341,11 +346,11 @@ def session_environment(
         LOGNAME=account.pw_name,
         SHELL=account.pw_shell or "/bin/sh",
         PATH=f"{BIN}:{PATHS}",
-        JUPYTER_PATH=jupyter_path,
+        JUPYTER_PATH=f"{jupyter_path}:{OWN_JUPYTER}",
         JUPYTER_RUNTIME_DIR=str(folder / "runtime"),
-        SLURM_JOB_ID=str(job),
-        PRACTICUM_JOB_ID=str(job),
     )
+    if job:  # a session on the login node is in none
+        env.update(SLURM_JOB_ID=str(job), PRACTICUM_JOB_ID=str(job))
     env.setdefault("LANG", "C.UTF-8")
     if not home_works:
         # ipykernel stops when it cannot write there
@@ -457,7 +462,39 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     os.umask(0o022)  # the hub's own is stricter, and sbatch passed it on
     args = server_arguments([str(arg) for arg in session["args"]], folder, home_works)
     server = make_server(listening, args, [str(name) for name in session["extensions"]])
+    tell_the_end(server, session.get("seconds"))
+    keep_awake(server)
     serve(server, lambda: hub.report(port, given["JUPYTERHUB_API_TOKEN"]))
+
+
+def tell_the_end(server: Any, seconds: Any) -> None:
+    """``practicum/session`` tells the banner in JupyterLab when this session's time is up."""
+    from jupyter_server.base.handlers import APIHandler  # noqa: PLC0415
+    from tornado import web  # noqa: PLC0415
+
+    ends = STARTED + seconds if isinstance(seconds, int) else None
+
+    class Session(APIHandler):  # type: ignore[misc]
+        @web.authenticated
+        def get(self) -> None:
+            self.finish(json.dumps({"ends": ends, "now": time.time()}))
+
+    path = server.base_url.rstrip("/") + "/practicum/session"
+    server.web_app.add_handlers(".*$", [(path, Session)])
+
+
+def keep_awake(server: Any) -> None:
+    """A kernel that works is activity, though it may say nothing for hours: without this the hub
+    would take a long computation for an idle session."""
+    from tornado.ioloop import PeriodicCallback  # noqa: PLC0415
+
+    def look() -> None:
+        kernels = getattr(server.kernel_manager, "_kernels", {}).values()
+        if any(getattr(kernel, "execution_state", "") == "busy" for kernel in kernels):
+            server.web_app.settings["practicum_last_activity"] = datetime.now(timezone.utc)  # noqa: UP017 - Python 3.9
+
+    looking = PeriodicCallback(look, LOOK_SECONDS * 1000)
+    server.io_loop.add_callback(looking.start)
 
 
 def serve(server: Any, report: Callable[[], None]) -> None:
@@ -540,7 +577,7 @@ def tell(hub: Hub, failure: LaunchError) -> int:
 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
-    job = os.environ.get("SLURM_JOB_ID", "")
+    job = "0" if options.where == "login" else os.environ.get("SLURM_JOB_ID", "")
     if not job.isdecimal():
         say("this is a session's job; Slurm runs it")
         return 2

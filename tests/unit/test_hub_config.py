@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 import pytest
@@ -109,6 +109,16 @@ async def test_a_wrong_password_is_just_wrong(applied: Config) -> None:
 TEMPLATES = sorted(path.name for path in paths.TEMPLATES.glob("*.html"))
 
 
+class Person:
+    """Someone who is logged in, as far as the pages look."""
+
+    name = "ada"
+    spawner: ClassVar[dict[str, Any]] = {}
+
+    def all_spawners(self, *, include_default: bool) -> list[Any]:
+        return [] if include_default else [{"name": "spare", "active": False}]
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_extend_the_stock_ones(name: str) -> None:
     """Loaded as JupyterHub does: ours first, the stock ones also as templates/NAME."""
@@ -120,19 +130,25 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         ]
     )
     environment = jinja2.Environment(loader=loader, autoescape=True)
-    values = {
+    values: dict[str, Any] = {
         "cluster_name": "<lab>",
         "static_url": lambda path, **_options: f"/static/{path}",
         "user": None,
         "default_server": {"active": False},
+        "spawner": {"name": "spare"},
+        "progress_url": "/hub/api/users/ada/servers/spare/progress",
         "status_code": 403,
         "base_url": "/hub/",
         "authenticator": ClusterAuthenticator(),
     }
+    if name in ("home.html", "spawn_pending.html"):
+        values["user"] = Person()
     page = environment.get_template(name).render(values)
     assert "<title>&lt;lab&gt;</title>" in page
     assert "practicum-footer" in page
     assert "<lab>" not in page
+    if name == "spawn_pending.html":
+        assert 'const server = "spare"' in page  # its Cancel ends that one, not the default
     if name == "error.html":
         assert 'href="/hub/login"' in page
 

@@ -108,7 +108,7 @@ def test_units_are_accepted(tmp_path: Path) -> None:
     texts = {"practicum-hub": units.hub_unit(), "practicum-proxy": units.proxy_unit(sample())}
     for name, text in texts.items():
         known = text.replace(units.PROXY_START, "/bin/true")
-        known = known.replace(f"{paths.BIN}/jupyterhub", "/bin/true")
+        known = known.replace(f"{paths.BIN}/python", "/bin/true")
         (tmp_path / f"{name}.service").write_text(known)
     units_there = [str(tmp_path / f"{name}.service") for name in texts]
     done = subprocess.run(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cluster.model import Profile
 from cluster.values import seconds
 from spawners import options, script
-from spawners.options import KEYS, OptionError, choose, form, from_form, offered
+from spawners.form import form
+from spawners.options import KEYS, OptionError, choose, from_form, offered
 from spawners.script import Session, render
 
 SESSION = Session(
@@ -218,7 +219,7 @@ def test_whatever_is_sent_the_choice_stays_within_the_profile(sent: dict[str, An
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ({"gres": "gpu:8"}, "no option 'gres'; the options are profile, cpus, memory, time."),
+        ({"gres": "gpu:8"}, "no option 'gres'; the options are profile, cpus, memory, time, kernel."),
         ({"profile": "large"}, "There is no profile 'large' for you; the profiles are small."),
         ({"cpus": 3}, "cpus 3 cannot be had: it is a whole number from 1 to 2."),
         ({"cpus": True}, "cpus bool cannot be had: it is a whole number from 1 to 2."),
@@ -246,11 +247,11 @@ def test_a_profile_smaller_than_the_minimum_can_be_had_whole() -> None:
 
 
 def test_the_form_escapes_and_remembers() -> None:
-    text = form([SMALL, LARGE], chosen="large")
+    text = form([SMALL, LARGE], {"profile": "large"}, {})
     assert html.escape("<i>Large</i>") in text and "<i>" not in text
     assert 'value="large" checked' in text and 'value="small" required' in text
-    assert 'value="small" checked' in form([SMALL, LARGE], chosen="gone")
-    assert form([]) == ""
+    assert 'value="small" checked' in form([SMALL, LARGE], {"profile": "gone"}, {})
+    assert form([], {}, {}) == ""
 
 
 def test_groups_come_from_the_system() -> None:
