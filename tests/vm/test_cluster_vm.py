@@ -97,6 +97,7 @@ def test_a_line_removed_takes_away_what_it_made(cluster_vms: Vms, apply) -> None
     text = cluster_vms.toml.read_text()
     more = (
         '\n[[partitions]]\nname = "short"\nnodes = "ALL"\nmax_time = "00:10:00"\n'
+        'default_time = "00:05:00"\n'
         '\n[[users]]\nname = "cleo"\nuid = 2103\ngroups = ["students"]\n'
     )
     apply(lambda old: old + more)

@@ -19,7 +19,7 @@ from vmkit.image import ROOT_LABEL
 CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt,+lahf-lm"
 KERNEL_LINE = (
     f"root=LABEL={ROOT_LABEL} rw console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog "
-    "rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable"
+    "rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable systemd.show_status=1"
 )
 QEMU = {"x86_64": "qemu-system-x86_64"}
 
