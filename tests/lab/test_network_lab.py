@@ -190,7 +190,10 @@ def test_the_account_that_practicum_logs_in_with_is_not_closed(bare: Bare) -> No
     def role(*resources: Resource) -> list[Role]:
         return [Role("boss", "identity", lambda _c, _n: True, lambda _context: resources)]
 
-    keys = "install -d -o boss /var/boss/.ssh && cp /root/.ssh/authorized_keys /var/boss/.ssh/"
+    keys = (
+        "install -d -o boss /var/boss/.ssh && "
+        "install -o boss /root/.ssh/authorized_keys /var/boss/.ssh/"
+    )
     try:
         made = bare.apply(bare.described(), role(*boss), ["login"])
         assert made.ok, made.errors
