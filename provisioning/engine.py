@@ -8,6 +8,7 @@ stops there, the others go on.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,7 +30,8 @@ from provisioning.session import Session, origin, put_python
 from provisioning.ssh import ssh_target
 from provisioning.transport import NoPythonError, Target, TransportError, image_target
 
-THREADS = 32
+THREADS = 128  # nearly always waiting for their node: no stage comes in waves
+CONNECTING = 32  # handshakes at once, which cost this machine's processor
 PING_SECONDS = 30
 
 __all__ = ["Change", "NodePlan", "NodeResult", "Plan", "Result", "apply", "apply_image", "plan"]
@@ -67,6 +69,7 @@ class Cohort:
         self.made: dict[str, list[Change]] = {}
         self.plans: dict[str, NodePlan] = {}
         self._pool = ThreadPoolExecutor(max_workers=THREADS)
+        self._connecting = threading.BoundedSemaphore(CONNECTING)
 
     def __enter__(self) -> Cohort:
         return self
@@ -114,7 +117,8 @@ class Cohort:
             self.sessions[name] = session
             self.made[name] = session.changes
             try:
-                self.facts[name] = self._open(session, known.get(name, {}))
+                with self._connecting:
+                    self.facts[name] = self._open(session, known.get(name, {}))
             except NoPythonError:
                 if not install_python or name not in self.chosen:
                     raise
