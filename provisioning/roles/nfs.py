@@ -192,8 +192,8 @@ def exports(cluster: Cluster) -> Sequence[Resource]:
 
 
 def client(context: Context) -> list[Resource]:
-    """slurmd waits for remote-fs.target, so for these automounts: a job that comes before the
-    server is back waits in front of its home."""
+    """The automounts are in place before slurmd starts (systemd puts them before local-fs.target,
+    since they need no network): a job that comes before the server is back waits for its home."""
     refuse(context, "nfs", "mounts no NFS")
     nothing_hidden(context)
     cluster = context.cluster

@@ -149,9 +149,9 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
     """Whether anything was (or with ``check`` would be) changed."""
     quotas = opened(wanted["folder"])
     different = False
-    if not wanted["held"] and not quotas.counts():
+    if not wanted.get("held", True) and not quotas.counts():
         return False
-    if wanted["held"] and not quotas.held:  # counted, but nobody is stopped
+    if wanted.get("held", True) and not quotas.held:  # counted, but nobody is stopped
         different = True
         if not check:
             switch_on(wanted["folder"])
@@ -161,7 +161,7 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
             different = True
             if not check:
                 quotas.set_limits(kind, number, limits)
-        if wanted["held"] and quotas.grace(kind) != (wanted["grace"], wanted["grace"]):
+        if wanted.get("held", True) and quotas.grace(kind) != (wanted["grace"], wanted["grace"]):
             different = True
             if not check:
                 quotas.set_grace(kind, wanted["grace"])
