@@ -14,9 +14,6 @@ HEALTH = "/etc/practicum/slurm-health.conf"
 # systemd-logind's default removes a user's shared memory when their last log-in session ends,
 # also that of their running jobs (logind.conf(5)).
 LOGIND = "[Login]\nRemoveIPC=no\n"
-# Jobs get no swap, the node keeps its own: all job cgroups are below this one. Slurm's own limit
-# (ConstrainSwapSpace) lets a job have its memory once more in swap, in 22.05.
-SCOPE = "[Scope]\nMemorySwapMax=0\n"
 
 
 def trusted(cluster: Cluster) -> list[str]:
@@ -69,11 +66,7 @@ def jobs(context: Context) -> list[Resource]:
         ),
     ]
     if limits_by_cgroup(context.cluster, context.facts):
-        found += [
-            Package(package="dbus"),  # slurmd asks systemd for its scope over it
-            Directory(path="/etc/systemd/system/slurmstepd.scope.d"),
-            file("/etc/systemd/system/slurmstepd.scope.d/practicum.conf", SCOPE),
-        ]
+        found.append(Package(package="dbus"))  # slurmd asks systemd for its scope over it
     return found
 
 
