@@ -39,7 +39,7 @@ MEMORY_MB = {HEAD: 1024, NODE: 768}
 CPUS = {HEAD: 2, NODE: 2}
 DATA_MB, FULL_MB = 1024, 64
 # SSH answers after 25 s on a quiet machine with two cores; others may be using it.
-BOOT_SECONDS = 300
+BOOT_SECONDS = 600
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,8}[a-z0-9]$")
 NOWHERE = ipaddress.IPv4Network("192.0.2.0/24")
 

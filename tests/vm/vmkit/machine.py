@@ -21,7 +21,6 @@ KERNEL_LINE = (
     f"root=LABEL={ROOT_LABEL} rw console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog "
     "rcupdate.rcu_cpu_stall_suppress=1 tsc=reliable systemd.show_status=1"
 )
-QEMU = {"x86_64": "qemu-system-x86_64"}
 
 
 @dataclass(frozen=True)
