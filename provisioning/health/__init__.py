@@ -6,7 +6,7 @@ follows from the roles themselves, so no check has a list of them.
 
 from __future__ import annotations
 
-from provisioning.health import machine, quotas, scheduler, shares, trust
+from provisioning.health import limits, machine, quotas, scheduler, shares, trust
 from provisioning.health.model import (
     Answer,
     Ask,
@@ -34,6 +34,7 @@ __all__ = [
 
 CHECKS: tuple[Check, ...] = (
     *machine.CHECKS,
+    *limits.CHECKS,
     *trust.CHECKS,
     *shares.CHECKS,
     *quotas.CHECKS,

@@ -5,16 +5,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_roles import BOARD, FACTS, SECRETS, small
 
 from cluster.errors import PracticumError
 from cluster.model import Cluster
 from provisioning.facts import Facts
+from provisioning.health.limits import memory_limits
+from provisioning.health.model import Look, Picture
 from provisioning.resources import Command, File, Line, Resource, Service
 from provisioning.role import Context, declare
 from provisioning.roles import ROLES
+from provisioning.roles.files.boot_line import edited, main
+from provisioning.roles.files.check_slurm_conf import lost
 from provisioning.roles.slurm_access import access_conf
 from provisioning.roles.slurm_accounting import accounting
 from provisioning.roles.slurm_conf import cgroup_conf, slurm_conf
@@ -243,3 +250,68 @@ def test_accounts_have_their_members_and_everyone_the_first_qos() -> None:
     }  # fmt: skip
     assert wanted["accounts"]["hpc"]["qos"] == ["long", "short"]  # in order: the first is default
     assert wanted["qos"]["short"]["maxwall"] == 61  # whole minutes, never fewer
+
+
+# What `practicum status` says of a board whose limits are off
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (BOARD, ()),
+        (PI, ("off on node01 until it is restarted", "practicum node reboot node01")),
+        (replace(PI, boot_line=""), ("kernel of node01", "cgroup_enable=memory")),
+    ],
+)
+def test_a_board_without_memory_limits_is_named(facts: Facts, words: tuple[str, ...]) -> None:
+    looks = {"login": Look(facts=PI), "node01": Look(facts=facts)}  # login computes nothing
+    found = list(memory_limits(Picture(small(), looks, {})))
+    assert bool(found) is bool(words)
+    assert all(word in found[0].text for word in words)
+
+
+# The boot command line
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80))
+def test_the_boot_line_stays_one_line_with_its_words(line: str) -> None:
+    words = ["cgroup_enable=memory", "cgroup_memory=1"]
+    once = edited(f"{line}\n", words)
+    assert once.count("\n") == 1
+    assert once.split()[: len(line.split())] == line.split()
+    assert set(words) <= set(once.split())
+    assert edited(once, words) == once
+
+
+def test_the_boot_line_is_kept_as_it_was_and_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "cmdline.txt"
+    path.write_text("console=tty1 root=PARTUUID=1-02 rootwait")  # Pi OS writes no line end
+    words = [str(path), "cgroup_enable=memory"]
+    assert main(["--check", *words]) == 1
+    assert main(words) == 0
+    assert path.read_text() == "console=tty1 root=PARTUUID=1-02 rootwait cgroup_enable=memory\n"
+    assert (tmp_path / "cmdline.txt.before-practicum").read_text().endswith("rootwait")
+    assert main(["--check", *words]) == 0
+
+
+# What a new slurm.conf would end
+
+
+def test_jobs_that_a_change_would_end_are_named() -> None:
+    old = slurm_conf(small(), FACTS)
+    rows = [
+        ["7", "ada", "RUNNING", "batch", "node01", ""],
+        ["8", "ben", "PENDING", "notebook,batch", "", "node02"],
+        ["9", "ben", "PENDING", "notebook", "", ""],
+    ]
+    assert lost(old, old, rows) == []
+    without = old.replace("NodeName=node02", "NodeName=node09")
+    assert lost(old, without, rows) == [
+        "node02 leaves the cluster, with jobs 8 of ben (waits for it)"
+    ]
+    other = old.replace("NodeName=node01 NodeAddr=10.0.0.11 CPUs=4", "NodeName=node01 CPUs=2")
+    assert lost(old, other, rows) == ["node01 has other cores than before, with jobs 7 of ada"]
+    less = old.replace("PartitionName=notebook", "PartitionName=note")
+    assert lost(old, less, rows) == ["partition notebook goes, with jobs 8 of ben, 9 of ben"]
+    memory = old.replace("RealMemory=3610", "RealMemory=3000")  # Slurm itself takes that well
+    assert lost(old, memory, rows) == []
