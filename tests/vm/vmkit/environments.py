@@ -74,6 +74,7 @@ def make(
                 log, timeout=1800, watch=say,
                 env={**tree._apt_environment(), "PYTHONPATH": str(tree.ROOT)},
             )  # fmt: skip
+        _remove_old(place / "upper")
         with tempfile.TemporaryDirectory(dir=place) as scratch:
             for name in FOLDERS:
                 target = Path(scratch) / name
@@ -81,3 +82,12 @@ def make(
                 run(["cp", "-al", str(place / "upper" / name), str(target)], timeout=120)
             say("writing them to a disk")
             make_filesystem(disk, DISK_MB, "practicum-built", Path(scratch))
+
+
+def _remove_old(upper: Path) -> None:
+    """Versions that are not live: of earlier code, and of no use to new machines."""
+    for pattern in ("opt/practicum/current", "nfs/envs/*/current"):
+        for link in upper.glob(pattern):
+            for other in link.parent.iterdir():
+                if other.is_dir() and not other.is_symlink() and other.name != link.readlink().name:
+                    remove_tree(other)
