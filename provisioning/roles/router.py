@@ -41,9 +41,9 @@ def uses_cache(cluster: Cluster, _node: Node) -> bool:
 
 
 def cache(_context: Context) -> list[Resource]:
-    """apt-cacher-ng, for the cluster's own nodes (the firewall keeps it from others); nothing
-    but packages passes."""
-    settings = "ReuseConnections: 1\nVfileUseRangeOps: 0\nForceManaged: 1\n"
+    """apt-cacher-ng, for the cluster's own nodes (the firewall keeps it from others). Any mirror
+    is asked, of a school as of the distribution; what is no package or index is refused."""
+    settings = "ForceManaged: 0\nVfileUseRangeOps: 0\n"
     return [
         Package(package="apt-cacher-ng"),
         file("/etc/apt-cacher-ng/zz_practicum.conf", settings, notify=("restart:apt-cacher-ng",)),
