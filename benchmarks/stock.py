@@ -47,6 +47,7 @@ c.JupyterHub.spawner_class = batchspawner.SlurmSpawner
 c.SlurmSpawner.batchspawner_singleuser_cmd = "{shared}/bin/batchspawner-singleuser"
 c.Spawner.cmd = ["{env}/bin/jupyterhub-singleuser"]
 c.Spawner.default_url = "/lab"
+c.Spawner.start_timeout = c.Spawner.http_timeout = 300  # 60 and 30: a rush would mostly fail
 c.Spawner.environment = {{"JUPYTER_PATH": "{jupyter}"}}
 c.SlurmSpawner.req_partition = "{partition}"
 c.SlurmSpawner.req_nprocs = "{cpus}"

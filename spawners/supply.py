@@ -20,7 +20,8 @@ from spawners import words
 from spawners.commands import ask
 from spawners.watcher import Crowd, Kind, Watcher, kind_of
 
-FRESH = 10.0  # seconds: how old what the page shows may be
+FRESH = 10.0  # seconds: how old what the page shows may be before it is asked anew
+STALE = 40.0  # how old it may be at all
 # sinfo(1) --Format with widths: fixed columns, which no name in them can shift
 COLUMNS = {"NodeHost": 64, "Partition": 64, "StateLong": 32, "CPUsState": 32, "Memory": 16,
            "AllocMem": 16}  # fmt: skip
@@ -88,6 +89,7 @@ class Picture:
     shares: Mapping[str, int] = field(default_factory=dict)
     made: float = 0.0  # seconds since 1970
     error: str = ""
+    _told: dict[Profile, str] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, profile: Profile) -> Supply:
         """What is free of it now."""
@@ -111,9 +113,12 @@ class Picture:
             crowd=self.crowds.get(profile.partition, Crowd()),
         )
 
-    def sentences(self, profiles: Iterable[Profile]) -> dict[str, str]:
+    def sentences(self, profiles: Sequence[Profile]) -> dict[str, str]:
         """{profile: what is free of it, in words}."""
-        return {profile.name: self._sentence(profile) for profile in profiles}
+        for profile in profiles:
+            if profile not in self._told:  # a thousand nodes are gone through once a picture
+                self._told[profile] = self._sentence(profile)
+        return {profile.name: self._told[profile] for profile in profiles}
 
     def _sentence(self, profile: Profile) -> str:
         if profile.login:
@@ -151,7 +156,8 @@ def used_cores(jobs: Iterable[Job]) -> dict[tuple[str, str], int]:
 
 
 class Stock:
-    """The picture, made anew at most every ``FRESH`` seconds, whoever asks."""
+    """The picture, made anew at most every ``FRESH`` seconds, whoever asks. Nobody waits for that
+    while there is one that is not too old: a page asks again by itself."""
 
     def __init__(self) -> None:
         self._picture = Picture(error="not asked yet")
@@ -159,10 +165,12 @@ class Stock:
         self._task: asyncio.Task[None] | None = None
 
     async def picture(self, cluster: Cluster) -> Picture:
-        if time.monotonic() - self._made > FRESH:
+        age = time.monotonic() - self._made
+        if age > FRESH:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._make(cluster))
-            await asyncio.shield(self._task)
+            if age > STALE:
+                await asyncio.shield(self._task)
         return self._picture
 
     async def _make(self, cluster: Cluster) -> None:
