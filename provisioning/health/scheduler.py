@@ -74,7 +74,8 @@ def nodes(picture: Picture) -> Iterator[Finding]:
         good = False
         yield Finding(node.name, "slurm", Level.BAD, text)
     if good and not picture.errors:
-        yield Finding("", "slurm", Level.OK, f"Slurm: {len(views)} nodes take jobs")
+        count = f"{len(views)} nodes take" if len(views) != 1 else "1 node takes"
+        yield Finding("", "slurm", Level.OK, f"Slurm: {count} jobs")
 
 
 def database(picture: Picture) -> Iterator[Finding]:
