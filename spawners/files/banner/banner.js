@@ -37,26 +37,29 @@
     });
   }
 
+  async function watch(app) {
+    let end;
+    try {
+      end = await ends();
+    } catch (error) {
+      console.warn("practicum: the end of this session is not known:", error);
+      return;
+    }
+    if (end === null) {
+      return;
+    }
+    const said = { count: 0 };
+    const look = () => warn(app, end, said).catch((error) => console.warn("practicum:", error));
+    look();
+    setInterval(look, LOOK_SECONDS * 1000);
+  }
+
   const plugin = {
     id: "practicum-session:banner",
     autoStart: true,
-    activate: async (app) => {
-      await app.started;
-      let end;
-      try {
-        end = await ends();
-      } catch (error) {
-        console.warn("practicum: the end of this session is not known:", error);
-        return;
-      }
-      if (end === null) {
-        return;
-      }
-      const said = { count: 0 };
-      const look = () =>
-        warn(app, end, said).catch((error) => console.warn("practicum:", error));
-      look();
-      setInterval(look, LOOK_SECONDS * 1000);
+    // Never waits here: JupyterLab starts only when every plugin has returned.
+    activate: (app) => {
+      app.started.then(() => watch(app));
     },
   };
 
