@@ -120,8 +120,8 @@ def test_a_later_stage_waits_for_all_nodes(nodes: Nodes) -> None:
     stamp = ("sh", "-c", "date +%s%N > /run/$0")
     roles = [
         role("base", [Command(id="s", check=("false",), run=("sleep", "2"))], slow),
-        role("identity", [Command(id="first", check=("false",), run=(*stamp, "first"))], slow),
-        role("storage", [Command(id="second", check=("false",), run=(*stamp, "second"))]),
+        role("storage", [Command(id="first", check=("false",), run=(*stamp, "first"))], slow),
+        role("identity", [Command(id="second", check=("false",), run=(*stamp, "second"))]),
     ]
     assert nodes.with_roles(roles).ok
     done = int(nodes.out("cat", "/run/first", node=SECOND))
@@ -305,10 +305,12 @@ def test_accounts(nodes: Nodes) -> None:
     assert nodes.out("getent", "shadow", "ada").startswith("ada:*:")
     result = nodes.apply(*ada(uid=3005))
     assert "user ada has uid 3001 here and should have 3005" in result.errors[FIRST]
-    # Nobody is removed, only named.
+    # Nobody is removed: a person's account is closed, a group is only named.
     result = nodes.apply()
-    listed = {change.key for _, change in result.plan.changes() if change.action == "list"}
-    assert {"user:ada", "group:pupils"} <= listed
+    told = {change.key: change.action for _, change in result.plan.changes()}
+    assert (told["user:ada"], told["group:pupils"]) == ("remove", "list")
+    assert nodes.out("getent", "shadow", "ada").split(":")[7] != ""
+    assert nodes.there("/home/ada-e/.bashrc")
     nodes.out("userdel", "-r", "ada")
     nodes.out("sh", "-c", "groupdel crew; groupdel pupils")
 

@@ -105,6 +105,7 @@ def test_a_line_removed_takes_away_what_it_made(cluster_vms: Vms, apply) -> None
     assert cluster_vms.check_on("node01", ["id", "-u", "cleo"]).strip() == "2103"
     result = apply(lambda _old: text)
     assert "short" not in cluster_vms.check_on("head", ["sinfo", "-h", "-o", "%R"])
-    # people and their data are listed only, for an admin to decide on
-    assert "user:cleo" in [c.key for _, c in result.plan.changes() if c.action == "list"]
+    # an account is closed, a person's data stay
+    assert any("close user cleo" in change.summary for _, change in result.plan.changes())
+    assert cluster_vms.check_on("node01", ["id", "-u", "cleo"]).strip() == "2103"
     assert changes(cluster_vms.plan()) == []
