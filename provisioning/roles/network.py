@@ -18,7 +18,7 @@ from provisioning.facts import Facts
 from provisioning.resources import Directory, Image, Network, Resource, Service, file
 from provisioning.role import Context, Role
 from provisioning.roles.firewall import is_router
-from provisioning.roles.ship import own_file
+from provisioning.roles.own_files import own_file
 
 SWITCH = "/usr/local/lib/practicum/network-switch.py"
 UNIT = "practicum-network-back"

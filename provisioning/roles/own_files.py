@@ -9,4 +9,4 @@ FOLDER = "/usr/local/lib/practicum"  # on the nodes
 
 def own_file(name: str) -> str:
     """The text of ``files/NAME``. FileNotFoundError when the installation lacks it."""
-    return resources.files("provisioning.roles").joinpath("files", name).read_text()
+    return resources.files("provisioning.roles").joinpath("files", name).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from cluster.model import Cluster, Node, NodeRole
 from provisioning.resources import Command, Directory, Package, Resource, Service, file
 from provisioning.role import Context, Role
 from provisioning.roles.firewall import is_router
-from provisioning.roles.ship import own_file
+from provisioning.roles.own_files import own_file
 
 CACHE_PORT = 3142
 SYSCTL = "/etc/sysctl.d/60-practicum-router.conf"

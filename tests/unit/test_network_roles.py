@@ -363,7 +363,7 @@ def test_without_facts_only_what_is_declared() -> None:
 
 
 def test_apt_goes_straight_when_the_cache_is_away(tmp_path: Path) -> None:
-    from provisioning.roles.ship import own_file
+    from provisioning.roles.own_files import own_file
 
     script = tmp_path / "apt-proxy.py"
     script.write_text(
