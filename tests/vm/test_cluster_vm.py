@@ -10,6 +10,7 @@ from vmkit.use import Vms, changes
 pytestmark = pytest.mark.vm
 
 SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T"]
+OUTPUTS = "/var/local/jobs"
 
 
 def idle(text: str) -> bool:
@@ -17,16 +18,18 @@ def idle(text: str) -> bool:
 
 
 def submit(vms: Vms, script: str, *options: str, user: str = "ada") -> tuple[str, str]:
-    """(job, its output) of a script run through sbatch; the output is in /tmp of the node."""
+    """(job, its output) of a script run through sbatch. The output is on the node, not in /tmp:
+    what a user leaves there goes with their last job."""
+    vms.check_on("node01", ["install", "-d", "-m", "1777", OUTPUTS])
     job = vms.check_on(
         "head",
-        ["sbatch", "--parsable", "--chdir=/tmp", "--output=/tmp/job-%j.out", *options],
+        ["sbatch", "--parsable", "--chdir=/tmp", f"--output={OUTPUTS}/%j.out", *options],
         user=user,
         input=script,
     ).strip()
     states = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
     vms.until("head", states, lambda text: text.strip() not in ("", "PENDING", "RUNNING"))
-    return job, vms.check_on("node01", ["cat", f"/tmp/job-{job}.out"])
+    return job, vms.check_on("node01", ["cat", f"{OUTPUTS}/{job}.out"])
 
 
 def test_bare_machines_become_a_cluster(cluster_vms: Vms, first_apply) -> None:
