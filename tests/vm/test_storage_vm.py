@@ -57,13 +57,15 @@ def bare(cluster_vms: Vms) -> Iterator[Vms]:
     vms = cluster_vms
     before = vms.toml.read_text()
     assert EXTERNAL in before
-    vms.check_on("head", ["mkdir", "-p", "/root/homes"])
+    for node in vms.machines:
+        vms.check_on(node, ["mkdir", "-p", "/root/homes"])
     vms.check_on("head", ["wipefs", "-a", f"{DISK}{DATA_DISK}"])  # of an earlier session
     yield vms
     result = vms.apply(lambda _text: before)
     assert "/srv/practicum" not in vms.check_on("head", ["cat", "/proc/mounts", "/etc/exports"])
     assert "/home" not in vms.check_on("node01", ["cat", "/proc/mounts"])
-    vms.check_on("head", ["sh", "-c", "cp -a /root/homes/. /home/ && rm -r /root/homes"])
+    for node in vms.machines:
+        vms.check_on(node, ["sh", "-c", "cp -a /root/homes/. /home/ && rm -r /root/homes"])
     assert result.ok
     assert changes(vms.plan()) == []
 
@@ -71,7 +73,22 @@ def bare(cluster_vms: Vms) -> Iterator[Vms]:
 @pytest.fixture(scope="module")
 def store(bare: Vms) -> Vms:
     """The same, with its own storage: the disk was formatted, and all roles applied."""
-    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    away = [
+        "find",
+        "/home",
+        "-mindepth",
+        "1",
+        "-maxdepth",
+        "1",
+        "-exec",
+        "mv",
+        "-t",
+        "/root/homes",
+        "{}",
+        "+",
+    ]
+    for node in bare.machines:  # other tests may have made some on node01, too
+        bare.check_on(node, away)
     write(bare.toml, served(bare.toml.read_text()))
     begun = time.monotonic()
     result = run(bare, **{CONFIRMED: DATA_DISK})
@@ -118,7 +135,22 @@ def test_homes_that_would_be_hidden_are_named(bare: Vms) -> None:
 
 
 def test_a_disk_with_a_file_system_or_another_name_is_refused(bare: Vms) -> None:
-    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    away = [
+        "find",
+        "/home",
+        "-mindepth",
+        "1",
+        "-maxdepth",
+        "1",
+        "-exec",
+        "mv",
+        "-t",
+        "/root/homes",
+        "{}",
+        "+",
+    ]
+    for node in bare.machines:  # other tests may have made some on node01, too
+        bare.check_on(node, away)
     try:
         said = refusal(bare, lambda text: served(text).replace(DATA_DISK, FULL_DISK))
         assert f"disk {FULL_DISK} of head (67 MB) is not formatted, since it has ext4" in said
@@ -130,7 +162,22 @@ def test_a_disk_with_a_file_system_or_another_name_is_refused(bare: Vms) -> None
 
 
 def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> None:
-    bare.check_on("head", ["sh", "-c", "mv /home/* /root/homes/"])
+    away = [
+        "find",
+        "/home",
+        "-mindepth",
+        "1",
+        "-maxdepth",
+        "1",
+        "-exec",
+        "mv",
+        "-t",
+        "/root/homes",
+        "{}",
+        "+",
+    ]
+    for node in bare.machines:  # other tests may have made some on node01, too
+        bare.check_on(node, away)
     before = bare.toml.read_text()
     write(bare.toml, served(before))
     try:
