@@ -46,9 +46,11 @@ test-lab: prepare-test browser
 	@$(BIN)/pytest -q -m lab --tb=native --durations 10 tests/lab
 
 ifneq ($(wildcard tests/vm/test_*.py),)
+# Which of them
+VM ?= tests/vm
 test-vm: prepare-vm $(BIN)/.dev ## Tests on virtual machines: cgroups, NFS, quotas, clocks
 	@echo "==> tests on virtual machines"
-	@$(BIN)/pytest -q -m vm --tb=native --durations 10 tests/vm
+	@$(BIN)/pytest -q -m vm --tb=native --durations 10 $(VM)
 endif
 
 # A bare machine's system (debian12, debian13, ubuntu24.04), and targets if not all
