@@ -35,6 +35,7 @@ hard_mb = 30
 soft_files = 150
 hard_files = 200
 """
+AWAY = ["sh", "-c", "find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/homes {} +"]
 DISK = "/dev/disk/by-id/virtio-"
 
 
@@ -59,6 +60,7 @@ def bare(cluster_vms: Vms) -> Iterator[Vms]:
     assert EXTERNAL in before
     for node in vms.machines:
         vms.check_on(node, ["mkdir", "-p", "/root/homes"])
+    vms.check_on("node01", AWAY)  # other tests may have made some; head's have tests of their own
     vms.check_on("head", ["wipefs", "-a", f"{DISK}{DATA_DISK}"])  # of an earlier session
     yield vms
     result = vms.apply(lambda _text: before)
@@ -73,22 +75,7 @@ def bare(cluster_vms: Vms) -> Iterator[Vms]:
 @pytest.fixture(scope="module")
 def store(bare: Vms) -> Vms:
     """The same, with its own storage: the disk was formatted, and all roles applied."""
-    away = [
-        "find",
-        "/home",
-        "-mindepth",
-        "1",
-        "-maxdepth",
-        "1",
-        "-exec",
-        "mv",
-        "-t",
-        "/root/homes",
-        "{}",
-        "+",
-    ]
-    for node in bare.machines:  # other tests may have made some on node01, too
-        bare.check_on(node, away)
+    bare.check_on("head", AWAY)
     write(bare.toml, served(bare.toml.read_text()))
     begun = time.monotonic()
     result = run(bare, **{CONFIRMED: DATA_DISK})
