@@ -36,6 +36,7 @@ soft_files = 150
 hard_files = 200
 """
 AWAY = ["sh", "-c", "find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/homes {} +"]
+AS_ADA = ["runuser", "-u", "ada", "--"]  # root of node01 is nobody in homes
 DISK = "/dev/disk/by-id/virtio-"
 
 
@@ -344,7 +345,7 @@ def test_nothing_is_lost_when_the_server_starts_again_under_a_writer(ada: Vms, w
         target=lambda: ended.append(ada.run_on("node01", command, user="ada", timeout=600))
     )
     writer.start()
-    ada.until("node01", ["cat", "/home/ada/lines"], lambda text: text.count("\n") > 20)
+    ada.until("node01", [*AS_ADA, "cat", "/home/ada/lines"], lambda text: text.count("\n") > 20)
     begun = time.monotonic()
     getattr(ada, way)("head")
     print(f"head was away for {time.monotonic() - begun:.0f} s")
