@@ -64,7 +64,9 @@ def test_a_job_runs_in_a_cgroup_and_is_accounted_for(cluster_vms: Vms) -> None:
         "cgroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n"
         "while [[ $cgroup != */job_* || $cgroup == */job_*/* ]]; do cgroup=${cgroup%/*}; done\n"
         "echo limit $(cat $cgroup/memory.max)\n"
-        "srun --overlap python3 -c 'print(len(bytearray(40 << 20)))'\n"
+        # long enough to be sampled, every 5 s
+        "srun --overlap python3 -c "
+        "'import time; held = b\"x\" * (40 << 20); time.sleep(12); print(len(held))'\n"
     )
     job, output = submit(cluster_vms, script)
     assert f"/job_{job}/" in output, output
