@@ -9,9 +9,7 @@ nobody else gets them, and who comes back gets the old one.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -220,25 +218,6 @@ def render_left(left: Mapping[str, int]) -> str:
 
 def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file whole. PracticumError when it cannot be written."""
-    try:
-        path.parent.mkdir(mode=0o755 if mode & 0o044 else 0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                os.fchmod(descriptor, mode)
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise PracticumError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def strange(path: Path, data: Mapping[str, Any]) -> str:

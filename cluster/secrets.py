@@ -13,12 +13,12 @@ import re
 import secrets
 import stat
 import subprocess
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cluster.errors import ConfigError, PracticumError, UsageError
+from cluster.files import write
 from cluster.model import Cluster
 
 FOLDER = "secrets"
@@ -108,20 +108,7 @@ def save_secrets(path: Path, values: Mapping[str, str]) -> None:
     the new one is on the disk."""
     text = "# Secrets of this cluster. Keep a copy in a safe place; never commit it.\n"
     text += "".join(f"{_quoted(key)} = {_quoted(values[key])}\n" for key in sorted(values))
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".secrets-")  # is 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise PracticumError(f"{path} cannot be written: {error.strerror}") from None
+    write(path, text, 0o600)
 
 
 def _quoted(text: str) -> str:

@@ -165,15 +165,15 @@ def _known(cluster: Cluster, user: str, group: str) -> None:
 
 def _write(file: Path, old: str, new: str) -> None:
     """The new text, unless it would be wrong: then the old one stays. ConfigError says why."""
-    from cluster import people
+    from cluster import files
     from cluster.errors import ConfigError
     from cluster.load import load
 
-    people.write(file, new)
+    files.write(file, new)
     try:
         load(file)
     except ConfigError:
-        people.write(file, old)
+        files.write(file, old)
         raise
 
 

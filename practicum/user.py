@@ -40,7 +40,7 @@ def import_(
     The same list again changes nothing and leaves passwords alone. People who are missing from
     the list stay, and are named. `practicum apply` brings all of it to the nodes.
     """
-    from cluster import people
+    from cluster import files, people
     from cluster.load import load
 
     entries = _roster(roster)
@@ -55,10 +55,10 @@ def import_(
     chosen = [one for one in entries.people if one.name in new]
     page = _hand_out(file, chosen, new, group, address)
     for name, book in wanted.books.items():
-        people.write(people.book_path(file, name), people.render(name, book))
+        files.write(people.book_path(file, name), people.render(name, book))
     if any(name in left for name in wanted.added):
         rest = {name: uid for name, uid in left.items() if name not in wanted.added}
-        people.write(file.parent / people.FOLDER / people.LEFT, people.render_left(rest))
+        files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(rest))
     load(file)  # what was just written must be readable, before any password is kept
     _keep_passwords(file, new)
     _tell_import(wanted, page)
@@ -100,7 +100,7 @@ def _hand_out(
     file: Path, chosen: list[Person], passwords: dict[str, str], group: str, address: str
 ) -> Path | None:
     """Written before the passwords count: one that is on no paper would be lost."""
-    from cluster import people
+    from cluster import files
     from cluster.load import load
     from cluster.model import NodeRole
     from cluster.secrets import secrets_path
@@ -112,7 +112,7 @@ def _hand_out(
     where = address or f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.port}/"
     path = handout.free_path(secrets_path(file).parent / HANDOUTS, group)
     text = handout.page(chosen, passwords, cluster=cluster.cluster.name, group=group, address=where)
-    people.write(path, text, 0o600)
+    files.write(path, text, 0o600)
     return path
 
 
@@ -196,7 +196,7 @@ def remove(
 
     Its uid is kept, so that nobody else gets its files, and is the same if it comes back.
     """
-    from cluster import people
+    from cluster import files, people
     from cluster.errors import UsageError
     from cluster.load import load
 
@@ -213,14 +213,14 @@ def remove(
     books, account = found
     left = {**people.read_left(file), name: account.uid}
     # The number first: if we are stopped between the two, it is only noted twice.
-    people.write(file.parent / people.FOLDER / people.LEFT, people.render_left(left))
+    files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(left))
     if any(quota.user == name for quota in cluster.quotas):
         from cluster.edit_quotas import without_quota
 
         text = file.read_text(encoding="utf-8")
-        people.write(file, without_quota(text, "user", name, whole=False))
+        files.write(file, without_quota(text, "user", name, whole=False))
     for group, book in books.items():
-        people.write(people.book_path(file, group), people.render(group, book))
+        files.write(people.book_path(file, group), people.render(group, book))
     _forget_password(file, name)
     home = f"{cluster.storage.home}/{name}"
     typer.echo(

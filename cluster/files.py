@@ -1,0 +1,28 @@
+"""Files beside cluster.toml, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from cluster.errors import PracticumError
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file whole. PracticumError when it cannot be written."""
+    try:
+        path.parent.mkdir(mode=0o755 if mode & 0o044 else 0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                os.fchmod(descriptor, mode)
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PracticumError(f"{path} cannot be written: {error.strerror}") from None
