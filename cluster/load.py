@@ -18,7 +18,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster import people, values
+from cluster import courses, people, values
 from cluster.checks import check
 from cluster.errors import ConfigError
 from cluster.model import Cluster
@@ -38,6 +38,7 @@ _PATTERNS = {
     r"^[A-Za-z0-9_+/-]+$": "a time zone like Europe/Berlin",
     values.FULL_NAME: "a full name in one line without : or ,",
     values.EMAIL: "a mail address",
+    courses.COURSE_NAME: "a course's name: a lower-case letter, then up to 18 of a-z 0-9 _ -",
 }
 _WORDS = {
     "string_type": "text in quotes",
@@ -54,6 +55,7 @@ _BOUNDS = {
     "greater_than_equal": "must be at least {ge}{shown}",
     "less_than_equal": "must be at most {le}{shown}",
     "less_than": "must be less than {lt}{shown}",
+    "multiple_of": "must be a multiple of {multiple_of}{shown}",
     "too_short": "needs at least {min_length} of them",
     "too_long": "may have at most {max_length} of them",
     "string_too_long": "may have at most {max_length} characters",

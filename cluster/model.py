@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from cluster.courses import Course
 from cluster.hostlist import expand
 from cluster.keep import Keep
 from cluster.network import SSH, Limits, Network
@@ -152,6 +153,7 @@ class Cluster(Model):
     profiles: tuple[Profile, ...] = ()
     hub: Hub = Hub()
     kernels: tuple[Kernel, ...] = ()
+    courses: tuple[Course, ...] = ()
     keep: tuple[Keep, ...] = ()
 
     @property
@@ -196,6 +198,10 @@ class Cluster(Model):
         return frozenset(
             entry.path for entry in self.keep if entry.nodes == "ALL" or node in expand(entry.nodes)
         )
+
+    def courses_of(self, user: str) -> tuple[Course, ...]:
+        """Those in which that person learns or teaches."""
+        return tuple(course for course in self.courses if user in course.people)
 
     def groups_with(self, role: str) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.role == role)

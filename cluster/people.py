@@ -24,7 +24,7 @@ from cluster.values import NAME
 FOLDER = "users"
 LEFT = "left.toml"
 FIRST_UID = 10_000  # below are those that people choose in cluster.toml
-LAST_UID = 59_999
+LAST_UID = 49_999  # above are those of courses
 _HEAD = "# Written by practicum user import and remove: run those rather than edit this.\n"
 
 

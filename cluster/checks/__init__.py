@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cluster.checks import (
     accounting,
+    courses,
     general,
     keep,
     network,
@@ -35,6 +36,7 @@ CHECKS = (
     accounting.qos,
     accounting.accounts,
     software.kernels,
+    courses.courses,
     keep.keep,
     network.network,
     network.ports,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cluster.checks.problem import Problem, repeated
 from cluster.model import Cluster
 
-RESERVED_ENVIRONMENTS = frozenset({"server", "jupyter"})  # folders beside the kernels
+RESERVED_ENVIRONMENTS = frozenset({"server", "jupyter", "coursework"})  # folders beside the kernels
 
 
 def kernels(cluster: Cluster) -> Iterator[Problem]:
