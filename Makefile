@@ -41,9 +41,13 @@ test-unit: prepare-unit $(BIN)/.dev
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q --timeout 120 -n auto --maxprocesses 4 tests/unit
 
+# Most of a lab test is waiting, so two processors keep two labs busy, each with whole files of
+# tests. Whoever names a running lab has that one.
+LABS ?= 2
 test-lab: prepare-test browser
 	@echo "==> tests on a lab"
-	@$(BIN)/pytest -q -m lab --tb=native --durations 10 tests/lab
+	@$(BIN)/pytest -q -m lab --tb=native --durations 25 \
+		$(if $(PRACTICUM_LAB),,-n $(LABS) --dist loadfile --no-loadscope-reorder) tests/lab
 
 ifneq ($(wildcard tests/vm/test_*.py),)
 # Which of them

@@ -16,6 +16,8 @@ from common import on_node, say
 
 from cluster.load import load
 from provisioning.lab import LabInfo
+from provisioning.roles.firewall import TABLE
+from provisioning.roles.firewall import UNIT as FIREWALL
 
 UNIT = "stock-hub"
 FOLDER = "/var/tmp/stock-hub"  # on the login node
@@ -83,9 +85,12 @@ def hub(info: LabInfo) -> Iterator[tuple[str, str]]:
     run("tee", f"{FOLDER}/config.py", stdin=CONFIG.format(**values))
     run("systemd-run", "--quiet", f"--unit={UNIT}", f"--working-directory={FOLDER}",
         f"{HUB}/bin/jupyterhub", "-f", f"{FOLDER}/config.py")  # fmt: skip
+    # The firewall knows nothing of a second hub; the next apply would close it again.
+    run("nft", "insert", "rule", *TABLE.split(), "input", "tcp", "dport", str(PORT), "accept")
     say("the stock hub runs")
     try:
         yield f"http://{login.address}:{PORT}", password
     finally:
         run("systemctl", "stop", UNIT)
+        run("systemctl", "restart", FIREWALL)
         run("rm", "-rf", FOLDER, SHARED)

@@ -95,12 +95,13 @@ def conf_server(cluster: Cluster) -> str:
 
 # Debian's unit waits for a slurm.conf that a configless node never has. A controller that is
 # away at boot is waited for rather than given up on; homes are mounted before jobs start.
-SLURMD_UNIT = """[Unit]
+SLURMD_UNIT = f"""[Unit]
 ConditionPathExists=
 After=munge.service remote-fs.target network-online.target
 Wants=network-online.target
 
 [Service]
+ExecStartPost=-{FOLDER}/slurmd-registered
 Restart=on-failure
 RestartSec=5
 """
