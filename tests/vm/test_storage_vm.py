@@ -247,6 +247,31 @@ def test_a_copy_on_the_server_is_held_by_the_quota_too(ada: Vms) -> None:
     assert used <= 30 * 1024
 
 
+COPY = """
+import os
+whole = 20 << 20
+with open("/home/ada/one", "rb") as source, open("/home/ada/two", "wb") as copy:
+    done = 0
+    for _ in range(1000):
+        some = os.copy_file_range(source.fileno(), copy.fileno(), whole - done)
+        done += some
+        if some == 0:
+            break
+    os.fsync(copy.fileno())
+print(done)
+"""
+
+
+def test_copy_file_range_is_held_by_the_quota_too(ada: Vms) -> None:
+    """The system call itself, without a program's way round it."""
+    assert fill(ada, "/home/ada/one", 20)[0] == 0
+    done = ada.run_on("node01", ["python3", "-c", COPY], user="ada", timeout=120)
+    assert done.returncode != 0, done.stdout
+    assert "Disk quota exceeded" in done.stderr
+    used = int(ada.check_on("head", ["du", "-sk", "/srv/practicum/home/ada"]).split()[0])
+    assert used <= 30 * 1024
+
+
 def test_students_see_their_quota_on_every_node(ada: Vms) -> None:
     assert fill(ada, "/home/ada/one", 5)[0] == 0
     for name in ada.machines:
