@@ -29,6 +29,9 @@ from cluster.slurm_text import (
     whole,
 )
 
+SESSIONS = "practicum-hub"  # the name of notebook servers' jobs, which are no work handed in
+# Slurm reads uts<seconds> from here on only (parse_time.c)
+FIRST_TIME = 1_000_000
 # slurm.conf's JobAcctGatherFrequency as practicum sets it (provisioning.roles.slurm_conf)
 SAMPLED_EVERY = 5
 
@@ -156,6 +159,7 @@ class Accounting:
             job
             for job in self.jobs
             if job.user == self.user and job.account == self.account and self.window.holds(job)
+            if job.name != SESSIONS
         )
 
 
@@ -224,7 +228,8 @@ def jobs_query(user: str, account: str, window: Window) -> Query[Job]:
     separator = new_separator()
     argv = (
         "sacct", "--noheader", "--parsable", "--duplicates", f"--user={user}",
-        f"--accounts={account}", f"--starttime=uts{window.opens}", f"--delimiter={separator}",
+        f"--accounts={account}", f"--starttime=uts{max(window.opens, FIRST_TIME)}",
+        f"--delimiter={separator}",
         "--format=" + ",".join(_FORMAT),
     )  # fmt: skip
     return Query(argv, dict(ENVIRONMENT), lambda text: read_jobs(text, separator))
@@ -232,7 +237,7 @@ def jobs_query(user: str, account: str, window: Window) -> Query[Job]:
 
 def script_query(job_id: int) -> Query[str]:
     """The script that Slurm kept of a job; "" for one that had none (srun, salloc)."""
-    argv = ("sacct", "--batch-script", f"--jobs={job_id}")
+    argv = ("sacct", "--allusers", "--batch-script", f"--jobs={job_id}")
     return Query(argv, dict(ENVIRONMENT), lambda text: (read_script(text),))
 
 

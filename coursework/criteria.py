@@ -149,14 +149,17 @@ def busy(at_least: float) -> Criterion:
 
 def tasks(count: int, *, each_cpu: float = 0) -> Criterion:
     """One srun (or mpirun) step with that many tasks at once, each of which used ``each_cpu``
-    seconds of processor or more. The same program started several times has steps of one task."""
+    seconds of processor or more. The same program started several times has steps of one task.
+    What each task used is sampled: of a step of a few seconds it is not measured."""
 
     def check(run: Run, _work: Work) -> Finding:
         sruns = [step for job in run.jobs for step in job.sruns]
         most = max((step.tasks for step in sruns), default=0)
         fit = [step for step in sruns if step.tasks == count]
-        worked = [step for step in fit if (step.least_cpu or 0) >= each_cpu]
+        worked = [step for step in fit if not each_cpu or (step.least_cpu or 0) >= each_cpu]
         wanted = f"a step of {count} tasks" + (f", {each_cpu:g} s of work each" if each_cpu else "")
+        if fit and not worked and all(step.least_cpu is None for step in fit):
+            return Finding(None, wanted, "the step was over before Slurm looked at its tasks")
         if fit and not worked:
             least = max(step.least_cpu or 0 for step in fit)
             return Finding(0, wanted, f"a task that used only {least} s", "Did every rank work?")

@@ -94,8 +94,10 @@ def test_what_cannot_be_read_is_an_error(text: str) -> None:
 
 
 def test_the_question_names_user_account_and_time() -> None:
-    argv = jobs_query("ada", "hpc", Window(5, 9)).argv
-    assert {"--user=ada", "--accounts=hpc", "--starttime=uts5"} <= set(argv)
+    argv = jobs_query("ada", "hpc", Window(1795267024, 1795267030)).argv
+    assert {"--user=ada", "--accounts=hpc", "--starttime=uts1795267024"} <= set(argv)
+    early = jobs_query("ada", "hpc", Window(0, 9)).argv
+    assert "--starttime=uts1000000" in early, "Slurm refuses a smaller one"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,7 @@ def test_what_counts() -> None:
         "still running": job(5, ended=None),
         "of somebody else": job(6, user="bob"),
         "another account": job(7, account="students"),
+        "a notebook's session": job(8, name="practicum-hub"),
     }
     counted = work(*jobs.values()).jobs
     assert [one.job_id for one in counted] == [1]

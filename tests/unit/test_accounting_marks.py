@@ -110,6 +110,15 @@ def test_serial_for_parallel_earns_nothing() -> None:
         assert share(cheat, *wanted) == 0
 
 
+def test_what_a_short_steps_tasks_used_is_not_measured() -> None:
+    short = replace(PARALLEL, steps=(step("0", tasks=4, least_cpu=None, elapsed=2),))
+    verdict = best(work(short), "work", completed(), tasks(4, each_cpu=1))
+    assert verdict.share == 1
+    assert "[not measured]" in verdict.text
+    assert share(short, completed(), tasks(4, each_cpu=1).needed()) == 0
+    assert share(short, tasks(4).needed()) == 1
+
+
 def test_a_loop_is_no_array() -> None:
     loop = tuple(job(20 + n) for n in range(6))
     assert share(array(6), is_array(6, at_once=2).needed()) == 1
