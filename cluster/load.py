@@ -18,7 +18,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cluster import courses, people, values
+from cluster import courses, people, software, values
 from cluster.checks import check
 from cluster.errors import ConfigError
 from cluster.model import Cluster
@@ -39,6 +39,11 @@ _PATTERNS = {
     values.FULL_NAME: "a full name in one line without : or ,",
     values.EMAIL: "a mail address",
     courses.COURSE_NAME: "a course's name: a lower-case letter, then up to 18 of a-z 0-9 _ -",
+    values.MODULE_WORD: "one part of a module's name: a letter or digit, then A-Z a-z 0-9 . _ + -, "
+    "without /, .. or a . at the end",
+    values.MODULE: "a name like gcc or gcc/12.2.0, without ..",
+    software.PACKAGE: "the name of a package of the distribution",
+    software.VARIABLE: "the name of an environment variable",
 }
 _WORDS = {
     "string_type": "text in quotes",

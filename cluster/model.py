@@ -18,6 +18,7 @@ from cluster.hostlist import expand
 from cluster.keep import Keep
 from cluster.network import SSH, Limits, Network
 from cluster.scheduling import Account, Partition, Qos, Slurm
+from cluster.software import Module, Software
 from cluster.storage import Quota, Storage
 from cluster.values import (
     EMAIL,
@@ -154,6 +155,8 @@ class Cluster(Model):
     hub: Hub = Hub()
     kernels: tuple[Kernel, ...] = ()
     courses: tuple[Course, ...] = ()
+    software: Software = Software()
+    modules: tuple[Module, ...] = ()
     keep: tuple[Keep, ...] = ()
 
     @property

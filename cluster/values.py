@@ -40,7 +40,11 @@ PublicKey = Annotated[
 ]
 # name[extras] with version conditions; no URLs, paths or options
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")]
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]*$")]
+# A module's name or version: one part of a path, and never ".." or a hidden file
+MODULE_WORD = r"^[A-Za-z0-9]([A-Za-z0-9_+-]|\.[A-Za-z0-9_+-])*$"
+MODULE = r"^[A-Za-z0-9]([A-Za-z0-9_+-]|[./][A-Za-z0-9_+-])*$"
+ModuleWord = Annotated[str, StringConstraints(pattern=MODULE_WORD, max_length=80)]
+ModuleName = Annotated[str, StringConstraints(pattern=MODULE, max_length=160)]
 
 
 class Model(BaseModel):

@@ -1,9 +1,16 @@
 """`module` in every kind of shell, on the three distributions.
 
-Debian's package brings /etc/profile.d/lmod.sh (login shells). It leaves MODULEPATH alone when
-MODULEPATH_ROOT is set already, so a file that sorts before it decides the path. Interactive
-shells that are no login shells read /etc/bash.bashrc; scripts read the file named by BASH_ENV,
-which travels from the submitting shell into a batch job.
+| shell | read by | makes `module` |
+|---|---|---|
+| bash, sh: login | /etc/profile.d | PROFILE, then the package's lmod.sh, then UPDATE |
+| bash: interactive, no login | /etc/bash.bashrc | SHELL_INIT |
+| bash: script, batch job, %%bash cell | BASH_ENV of the submitting shell | Lmod's init |
+| zsh: any | /etc/zsh/zshenv | ZSH_INIT |
+| csh, tcsh: any but -f | /etc/csh.cshrc | CSH_INIT |
+| `!module avail` in a cell | PATH of sessions | COMMAND |
+
+Debian's package brings /etc/profile.d/lmod.sh. It leaves MODULEPATH alone when MODULEPATH_ROOT is
+set already, so a file that sorts before it decides the path.
 """
 
 from __future__ import annotations
@@ -11,16 +18,23 @@ from __future__ import annotations
 import shlex
 
 from cluster.model import Cluster
+from lmod.catalogue import modulefiles
 
-INIT = "/usr/share/lmod/lmod/init/bash"
+LMOD = "/usr/share/lmod/lmod"
+INIT = f"{LMOD}/init/bash"
 PROFILE = "/etc/profile.d/00-practicum-modules.sh"  # before lmod.sh
-SHELL_INIT = "/usr/local/lib/practicum/modules.sh"
-COMMAND = "/usr/local/lib/practicum/bin/module"
+UPDATE = "/etc/profile.d/zz-practicum-modules.sh"  # after it
+LIBRARY = "/usr/local/lib/practicum"
+SHELL_INIT = f"{LIBRARY}/modules.sh"
+ZSH_INIT = f"{LIBRARY}/modules.zsh"
+CSH_INIT = f"{LIBRARY}/modules.csh"
+COMMAND = f"{LIBRARY}/bin/module"
 
 
-def modulefiles(cluster: Cluster) -> str:
-    """The root of the site's modulefiles, on shared storage."""
-    return f"{cluster.storage.apps}/modulefiles"
+def paths(cluster: Cluster) -> tuple[str, ...]:
+    """MODULEPATH: practicum's own, those written by hand, and the trees of others."""
+    root = modulefiles(cluster)
+    return (f"{root}/Core", f"{root}/Site", *cluster.software.module_trees)
 
 
 def session_environment(cluster: Cluster) -> dict[str, str]:
@@ -28,21 +42,35 @@ def session_environment(cluster: Cluster) -> dict[str, str]:
     root = modulefiles(cluster)
     return {
         "BASH_ENV": INIT,
+        "LMOD_CMD": f"{LMOD}/libexec/lmod",  # for programs without a shell: JupyterLab's module tab
         "MODULEPATH_ROOT": root,
-        "MODULEPATH": f"{root}/Core",
+        "MODULEPATH": ":".join(paths(cluster)),
+        "LMOD_RC": f"{root}/etc/lmodrc.lua",
+        "LMOD_MODULERCFILE": f"{root}/etc/modulerc.lua",
+        "LMOD_ADMIN_FILE": f"{root}/etc/admin.list",
         # a cell's `!module avail` has a terminal but nobody at its keys: a pager waits forever
         "LMOD_PAGER": "none",
     }
 
 
 def profile(cluster: Cluster) -> str:
-    """For login shells, sh or bash: where modulefiles are. What is set already stays."""
+    """For login shells, sh, bash or zsh: where modulefiles are. What is set already stays."""
     lines = [f"    export {key}={shlex.quote(value)}"
              for key, value in session_environment(cluster).items()]  # fmt: skip
     return "\n".join(
         ["# Written by practicum: where modulefiles are. lmod.sh, read after this, does the rest.",
          'if [ -z "${MODULEPATH_ROOT:-}" ]; then', *lines, "fi", ""]
     )  # fmt: skip
+
+
+def update() -> str:
+    """A log-in shell inside a session or job has just got a PATH without the modules that its
+    environment says are loaded: they are loaded anew."""
+    return """# Written by practicum: modules that were loaded before this log-in shell began.
+if [ -n "${LOADEDMODULES:-}" ] && type module >/dev/null 2>&1; then
+    module --quiet update >/dev/null 2>&1 || :
+fi
+"""
 
 
 def shell_init() -> str:
@@ -55,8 +83,37 @@ fi
 """
 
 
+def zsh_init() -> str:
+    """For every zsh, scripts too."""
+    return f"""# Written by practicum: makes `module` work in zsh, in scripts too.
+. {PROFILE}
+if [[ -r {LMOD}/init/zsh ]] && ! typeset -f module >/dev/null; then
+    . {LMOD}/init/zsh
+fi
+"""
+
+
+def csh_init(cluster: Cluster) -> str:
+    """For every csh and tcsh that was not started with -f."""
+    lines = [f"    setenv {key} {shlex.quote(value)}"
+             for key, value in session_environment(cluster).items()]  # fmt: skip
+    return "\n".join(
+        ["# Written by practicum: makes `module` work in csh and tcsh, in scripts too.",
+         "if ( ! $?MODULEPATH_ROOT ) then", *lines, "endif",
+         f"if ( -r {LMOD}/init/csh ) source {LMOD}/init/csh", ""]
+    )  # fmt: skip
+
+
 def bashrc_line() -> str:
     return f"[ ! -r {SHELL_INIT} ] || . {SHELL_INIT}"
+
+
+def zshenv_line() -> str:
+    return f"[ ! -r {ZSH_INIT} ] || . {ZSH_INIT}"
+
+
+def cshrc_line() -> str:
+    return f"if ( -r {CSH_INIT} ) source {CSH_INIT}"
 
 
 def command() -> str:

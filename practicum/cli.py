@@ -14,7 +14,20 @@ from typing import Any, cast
 import typer
 
 from cluster.errors import PracticumError
-from practicum import converge, lab, munge, node, quota, setup, shutdown, status, user
+from practicum import (
+    converge,
+    lab,
+    module,
+    munge,
+    node,
+    quota,
+    selftest,
+    setup,
+    shutdown,
+    software,
+    status,
+    user,
+)
 
 # click's UsageError, or the one of typer's own copy of click in its later versions.
 _CallError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -35,9 +48,12 @@ app.command()(converge.apply)
 app.command()(status.status)
 app.command()(shutdown.shutdown)
 app.add_typer(lab.app, name="lab")
+app.add_typer(module.app, name="module")
 app.add_typer(munge.app, name="munge")
 app.add_typer(node.app, name="node")
 app.add_typer(quota.app, name="quota")
+app.add_typer(selftest.app, name="selftest")
+app.add_typer(software.app, name="software")
 app.add_typer(user.app, name="user")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hub.health
 import hub.role
 import kernels.role
+import lmod.health
 import lmod.role
 import provisioning.health
 import provisioning.roles
@@ -23,5 +24,6 @@ ROLES: tuple[Role, ...] = (
 )
 CHECKS: tuple[Check, ...] = (
     *provisioning.health.CHECKS,
+    *lmod.health.CHECKS,
     *hub.health.CHECKS,
 )

@@ -67,7 +67,9 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     session_api_url = Unicode("", config=True)
     launcher = Unicode("/usr/local/lib/practicum/launcher.py", config=True)
     server_env = Unicode("", config=True)
-    server_extensions = List(Unicode(), ["jupyterlab", "jupyter_server_terminals"], config=True)
+    server_extensions = List(
+        Unicode(), ["jupyterlab", "jupyter_server_terminals", "jupyterlmod"], config=True
+    )
     sudo_path = Unicode("/usr/bin/sudo", config=True)
     sbatch_path = Unicode("/usr/bin/sbatch", config=True)
     scancel_path = Unicode("/usr/bin/scancel", config=True)

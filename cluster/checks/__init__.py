@@ -37,6 +37,8 @@ CHECKS = (
     accounting.accounts,
     software.kernels,
     courses.courses,
+    software.modules,
+    software.trees,
     keep.keep,
     network.network,
     network.ports,

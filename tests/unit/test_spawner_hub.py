@@ -94,7 +94,7 @@ async def test_a_session_starts(hub: Setting) -> None:
     assert session["nonce"] == "n" * 32
     token = session["env"]["JUPYTERHUB_API_TOKEN"]
     assert token not in script
-    assert session["extensions"] == ["jupyterlab", "jupyter_server_terminals"]
+    assert session["extensions"] == ["jupyterlab", "jupyter_server_terminals", "jupyterlmod"]
 
     port = hub.serve()
     assert (await hub.post("/batchspawner", {"port": port}, token)).code == 201

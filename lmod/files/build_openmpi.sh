@@ -1,0 +1,24 @@
+#!/bin/bash
+# Builds Open MPI from Debian's source package with Slurm's PMI-2, as a Slurm job on a compute node:
+#   build_openmpi.sh SOURCE PMI PREFIX [CONFIGURE_OPTION...]
+# SOURCE is a folder with the source in openmpi.tar, PMI the unpacked libpmi2-0-dev. What is built
+# goes to PREFIX, with Slurm's library, so that nodes need no package for it.
+set -eu
+source=$1 pmi=$2 prefix=$3
+shift 3
+work=$(mktemp -d "${SLURM_TMPDIR:-/tmp}/openmpi-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+echo "@step unpack on $(hostname)"
+tar -C "$work" -xf "$source/openmpi.tar"
+mkdir "$work/build"
+cd "$work/build"
+echo "@step configure"
+"$work"/openmpi/configure --prefix="$prefix" --with-slurm --with-pmi="$pmi" \
+    --with-pmi-libdir="$pmi/lib" --disable-oshmem --disable-static --enable-shared "$@"
+echo "@step make with ${SLURM_CPUS_PER_TASK:-1} processes"
+make -j"${SLURM_CPUS_PER_TASK:-1}" V=0
+echo "@step install"
+make install V=0
+cp -a "$pmi"/lib/libpmi2.so.* "$prefix/lib/"
+"$prefix/bin/ompi_info" --parsable | grep -E '^mca:pmix:[a-z0-9]+:version:mca' || :
+echo "@done"

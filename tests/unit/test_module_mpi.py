@@ -1,0 +1,201 @@
+"""The MPI selftest's parts without a cluster, the build's words, and the examples."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cli import practicum
+from test_load import GOOD
+
+from cluster.edit_modules import with_module
+from cluster.errors import PracticumError
+from cluster.load import load
+from lmod import build, selftest
+from lmod.selftest import Outcome, Plan
+
+FILES = Path(build.__file__).parent / "files"
+OUTPUT = """\
+@run srun
+rank 0 node01
+rank 1 node02
+latency_us 41.20
+bandwidth_mb_s 812.5
+allreduce_us 77.10
+sum right
+@status 0
+@run mpirun
+rank 0 node01
+srun: error: node02: task 1: Killed
+@status 137
+@end
+"""
+PLAN = Plan("ines", ("node01", "node02"))
+
+
+def test_the_jobs_output_is_read() -> None:
+    found = selftest.read(OUTPUT)
+    assert found["srun"] == Outcome(0, ("node01", "node02"), True, 41.2, 812.5, 77.1)
+    assert found["mpirun"].status == 137
+    assert list(selftest.troubles(PLAN, found, OUTPUT)) == [
+        "mpirun failed with status 137: srun: error: node02: task 1: Killed"
+    ]
+    with pytest.raises(ValueError, match="ended before its time"):
+        selftest.read(OUTPUT.replace("@end", ""))
+
+
+@given(st.text(alphabet="@run srunmpistatuderlacy_0129.\n", max_size=200))
+def test_any_output_is_read_or_refused(text: str) -> None:
+    try:
+        found = selftest.read(text + "\n@end\n")
+    except ValueError:
+        return
+    assert set(found) <= {"srun", "mpirun"}
+
+
+def test_what_hangs_and_what_ran_elsewhere_is_said() -> None:
+    away = OUTPUT.replace("@status 137", "sum right\n@status 0").replace("rank 1 node02\n", "")
+    said = list(selftest.troubles(PLAN, selftest.read(away), away))
+    assert said == [
+        "srun ran on node01 instead of node[01-02]", "mpirun ran on node01 instead of node[01-02]",
+    ]  # fmt: skip
+    late = OUTPUT.replace("137", "124")
+    assert "mpirun did not end within 120 s" in "".join(
+        selftest.troubles(PLAN, selftest.read(late), late)
+    )
+    lost = f"Lmod: Error: no gcc\n@failed the modules cannot be loaded\n{OUTPUT}"
+    assert list(selftest.troubles(PLAN, selftest.read(lost), lost)) == [
+        "the modules cannot be loaded (Lmod: Error: no gcc)"
+    ]
+
+
+def test_the_table_has_the_last_runs_figures_beside() -> None:
+    found = selftest.read(OUTPUT)
+    last = {"srun": {"latency_us": 40.0, "bandwidth_mb_s": None}}
+    assert selftest.rows(found, last) == [
+        ("srun", "2 on node[01-02]", "41.2 (40.0)", "812", "77.1"),
+        ("mpirun", "1 on node01", "-", "-", "-"),
+    ]
+    assert json.loads(json.dumps(selftest.figures(found)))["srun"]["hosts"] == ["node01", "node02"]
+
+
+def test_closed_ports_are_told_once_for_all_that_they_keep_out() -> None:
+    ports = list(selftest.PORTS)
+    said = list(selftest.closed_sentences(
+        {"node01": {"node03": ports}, "node02": {"node03": ports, "login": [33017]}}
+    ))  # fmt: skip
+    assert said[0].startswith("login does not let node02 in on port 33017:")
+    assert said[1].startswith("node03 does not let node[01-02] in on any port that programs get")
+    assert len(said) == 2
+
+
+def test_the_script_takes_only_plain_words() -> None:
+    text = selftest.script(Plan("ines", ("node01",), ("gcc", "openmpi/4.1.4-pmi2"), "pmi2"))
+    assert "srun --mpi=pmi2 ./selftest" in text and "--ntasks-per-node=2" in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    for plan in (Plan("i", ("n",), ("$(id)",)), Plan("i", ("n",), mpi="x;id")):
+        with pytest.raises(ValueError, match="is not the name of a module"):
+            selftest.script(plan)
+
+
+def test_the_probe_tells_open_from_closed() -> None:
+    """Two of them, on addresses of loopback; one port belongs to somebody who does not answer."""
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        taken = full.getsockname()[1]
+        waiting.connect(("127.0.0.1", taken))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            free = probe.getsockname()[1]
+        words = [sys.executable, "-I", str(FILES / "port_probe.py"), "--seconds", "3"]
+        done = subprocess.run([*words, "--ports", str(free), "127.0.0.1"], capture_output=True,
+                              text=True, check=True, timeout=30)  # fmt: skip
+        assert json.loads(done.stdout) == {"closed": {}}
+        done = subprocess.run([*words, "--ports", f"{free},9", "127.0.0.1", "127.255.255.255"],
+                              capture_output=True, text=True, check=True, timeout=60)  # fmt: skip
+        assert json.loads(done.stdout)["closed"]["127.255.255.255"] == [free, 9]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("selftest", "mpi", "--user", "nobody"), "cluster.toml has no account nobody"),
+        (("selftest", "mpi"), "no admin and no instructor: say --user NAME"),
+        (("software", "build", "openmp"), "did you mean openmpi?"),
+        (("software", "build", "openmpi", "--user", "eve"), "cluster.toml has no account eve"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_sentence(
+    tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(GOOD)
+    done = practicum(*words, "-f", str(path))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert sentence in done.stderr
+
+
+def test_a_build_that_fails_is_told_by_its_log() -> None:
+    log = "@step configure\nchecking\n@step make\nmpi.c:3: error: no such thing\nmake: *** [all] Error 2\n"
+    said = build.failure(log, "17", "/home/ines/build.log")
+    assert said == (
+        "the build failed at make (job 17): make: *** [all] Error 2; all of it is in "
+        "/home/ines/build.log"
+    )
+    assert "it wrote nothing" in build.failure("", "17", "x")
+    for word in ("--with-x=$(id)", "x", "--a b"):
+        with pytest.raises(PracticumError, match="it must be like --enable-this=that"):
+            build.Build("ines", options=(word,)).check()
+    build.Build("ines", options=("--enable-mpi-fortran=no", "--disable-io-romio")).check()
+
+
+def test_what_was_built_becomes_a_module_of_cluster_toml(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(
+        with_module(GOOD, build.entry("4.1.4", "/nfs/apps/openmpi/4.1.4-pmi2", "gcc/12.2.0"))
+    )
+    module = load(path).modules[0]
+    assert (module.full, module.kind, module.env["SLURM_MPI_TYPE"]) == (
+        "openmpi/4.1.4-pmi2",
+        "mpi",
+        "pmi2",
+    )
+
+
+def tool() -> Any:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("fetch_source", FILES / "fetch_source.py")
+    assert spec and spec.loader
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_sources_of_packages_become_those_of_source_packages() -> None:
+    fetch = tool()
+    old = (
+        "# deb x\ndeb [arch=amd64] http://d/debian bookworm main\ndeb-src http://d/debian x main\n"
+    )
+    assert fetch.sources(old, deb822=False) == old.replace("\ndeb [", "\ndeb-src [")
+    new = "Types: deb deb-src\nURIs: http://d\n\nTypes: deb\nURIs: http://e\n"
+    assert fetch.sources(new, deb822=True).count("Types: deb-src\n") == 2
+
+
+@pytest.mark.parametrize(
+    "script", sorted((FILES / "examples").glob("*.sh")), ids=lambda one: one.name
+)
+def test_an_example_is_valid_and_told_in_the_readme(script: Path) -> None:
+    text = script.read_text()
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert script.name in (FILES / "examples/README").read_text()
+    if script.name != "dependency.sh":
+        assert "#SBATCH --time=" in text and "#SBATCH --mem" in text

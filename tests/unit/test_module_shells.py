@@ -1,0 +1,99 @@
+"""`module` in shells, and what the role puts where."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hub_sample import context, sample
+
+from lmod import role, shells
+from provisioning.resources import File, Line, Package
+
+needs_lmod = pytest.mark.skipif(not Path(shells.INIT).exists(), reason="lmod is not installed")
+
+
+def test_what_is_set_already_stays(tmp_path: Path) -> None:
+    path = tmp_path / "profile.sh"
+    path.write_text(shells.profile(sample()))
+    script = f'. {path}; echo "$MODULEPATH_ROOT $MODULEPATH"'
+    clean = {"PATH": "/usr/bin:/bin"}
+    mine = {**clean, "MODULEPATH_ROOT": "/r", "MODULEPATH": "/mine"}
+    root = "/nfs/apps/modulefiles"
+    for shell in ("sh", "bash"):
+        for env, expected in (
+            (clean, [root, f"{root}/Core:{root}/Site"]),
+            (mine, ["/r", "/mine"]),
+        ):
+            said = subprocess.run([shell, "-c", script], env=env, capture_output=True, check=True)
+            assert said.stdout.decode().split() == expected
+
+
+def test_other_peoples_trees_come_after_our_own() -> None:
+    cluster = sample(software={"module_trees": ["/nfs/apps/easybuild/modules/all"]})
+    assert shells.paths(cluster)[-1] == "/nfs/apps/easybuild/modules/all"
+    assert "setenv MODULEPATH /nfs/apps/modulefiles/Core:" in shells.csh_init(cluster)
+
+
+def test_modules_are_written_once_and_shells_set_up_everywhere() -> None:
+    cluster = sample()
+    shells_role, modules_role = role.ROLES
+    assert [n.name for n in cluster.machines if modules_role.where(cluster, n)] == ["login"]
+    assert all(shells_role.where(cluster, node) for node in cluster.machines)
+    written = [item.path for item in role.published(context()) if isinstance(item, File)]
+    assert [path for path in written if path.endswith(".lua") and "/etc/" not in path] == [
+        "/nfs/apps/modulefiles/Core/gcc/12.2.0.lua",
+        "/nfs/apps/modulefiles/Core/python/3.11.lua",
+        "/nfs/apps/modulefiles/Compiler/gcc/12.2.0/openmpi/4.1.4.lua",
+    ]
+
+
+def test_a_shell_that_somebody_has_is_installed_and_set_up() -> None:
+    def set_up(shell: str) -> tuple[set[str], set[str]]:
+        users = [{"name": "ada", "uid": 2100, "groups": ["students"], "shell": shell}]
+        found = role.shell_set_up(context(cluster=sample(users=users)))
+        packages = {item.package for item in found if isinstance(item, Package)}
+        return packages - {"lmod"}, {item.path for item in found if isinstance(item, Line)}
+
+    assert set_up("/bin/bash") == (set(), {"/etc/bash.bashrc"})
+    assert set_up("/bin/zsh") == ({"zsh"}, {"/etc/bash.bashrc", "/etc/zsh/zshenv"})
+    assert set_up("/bin/csh") == ({"tcsh"}, {"/etc/bash.bashrc", "/etc/csh.cshrc"})
+
+
+def test_packages_of_modules_and_of_the_software_list_are_everywhere() -> None:
+    cluster = sample(
+        software={"packages": ["valgrind"]},
+        modules=[{"name": "espresso", "version": "6.7", "packages": ["quantum-espresso"]}],
+    )
+    for node in ("login", "node02"):
+        found = role.shell_set_up(context(node, cluster))
+        packages = {item.package for item in found if isinstance(item, Package)}
+        assert packages == {"lmod", "valgrind", "quantum-espresso"}
+
+
+def test_shell_files_are_valid_bash() -> None:
+    for text in (shells.shell_init(), shells.command(), shells.bashrc_line(), shells.update()):
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@needs_lmod
+def test_a_login_shell_inside_a_session_has_its_modules_again(tmp_path: Path) -> None:
+    tool = tmp_path / "tool/1.lua"
+    tool.parent.mkdir()
+    tool.write_text('prepend_path("PATH", "/opt/tool/bin")')
+    update = tmp_path / "update.sh"
+    update.write_text(shells.update())
+    script = (
+        f"module load tool; PATH=/usr/bin:/bin bash -c '. {shells.INIT}; . {update}; echo $PATH';"
+        f"rm {tool}; PATH=/usr/bin:/bin bash -c '. {shells.INIT}; . {update}; echo $PATH'"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "BASH_ENV": shells.INIT,
+             "MODULEPATH": str(tmp_path), "MODULEPATH_ROOT": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    # one that the administrator has removed meanwhile keeps no shell from coming up
+    assert done.stdout.split() == ["/opt/tool/bin:/usr/bin:/bin", "/usr/bin:/bin"]
+    assert done.stderr == ""
