@@ -72,7 +72,7 @@ def test_mpi_over_two_nodes_with_pmix(run_on) -> None:
 
 def test_modules_in_a_batch_job(run_on) -> None:
     output = submit(
-        run_on, "ada", "#!/bin/bash\nmodule avail 2>&1\nmodule load openmpi && mpicc -v"
+        run_on, "ada", "#!/bin/bash\nmodule load gcc openmpi && module -t list && mpicc -v"
     )
     assert "openmpi" in output
     assert "gcc version" in output
