@@ -40,6 +40,15 @@ def sinfo(**states: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def answers() -> dict[str, Answer]:
+    modules = Answer(0, '{"current": true, "broken": {}, "site": []}')
+    return {
+        "slurm.nodes": Answer(0, sinfo()),
+        "slurm.database": Answer(0),
+        "modules.state": modules,
+    }
+
+
 def look(name: str, **more: object) -> Look:
     login = name == "login"
     services = ("munge.service", *(("slurmctld.service",) if login else ("slurmd.service",)))
@@ -50,7 +59,7 @@ def look(name: str, **more: object) -> Look:
         disks=(Disk("/", 1000, 500),),
         units={one: Unit("loaded", "active", "enabled") for one in services},
         services=services,
-        answers={"slurm.nodes": Answer(0, sinfo()), "slurm.database": Answer(0)} if login else {},
+        answers=answers() if login else {},
         pages={"hub.health": Page(200), "hub.proxy": Page(200)} if login else {},
         folders={path: Folder(shared=True, mount=("nas:/x", "nfs4")) for path in ("/home", "/nfs")},
         opened={other: 0 for other in NAMES if other != name and (login or other == "login")},
@@ -213,3 +222,20 @@ def test_what_is_mounted_where() -> None:
     assert mount_of(table, "/home") == ["login:/home", "nfs4"]
     assert mount_of(table, "/nfs") is None
     assert mount_of("", "/home") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (Answer(0, '{"current": false, "broken": {}}'), "at once with practicum module refresh"),
+        (Answer(0, '{"current": true, "broken": {"/n/a/1.lua": "bad"}}'),
+         "Lmod cannot read /n/a/1.lua: bad"),
+        (Answer(1, "", "Permission denied"), "(Permission denied): run practicum apply"),
+        (Answer(-1), "(no answer): run practicum apply"),
+        (Answer(0, "nonsense"), "cannot tell how the modulefiles in"),
+    ],
+)  # fmt: skip
+def test_modulefiles_with_a_fault_are_told(answer: Answer, sentence: str) -> None:
+    login = look("login", answers={**answers(), "modules.state": answer})
+    found = judge(CHECKS, picture(login=login))
+    assert [sentence in one.text for one in found if one.level is Level.WARN] == [True]

@@ -38,7 +38,7 @@ def test_other_peoples_trees_come_after_our_own() -> None:
 
 def test_modules_are_written_once_and_shells_set_up_everywhere() -> None:
     cluster = sample()
-    shells_role, modules_role = role.ROLES
+    shells_role, modules_role, *_ = role.ROLES
     assert [n.name for n in cluster.machines if modules_role.where(cluster, n)] == ["login"]
     assert all(shells_role.where(cluster, node) for node in cluster.machines)
     written = [item.path for item in role.published(context()) if isinstance(item, File)]
