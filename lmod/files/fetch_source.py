@@ -72,7 +72,9 @@ def fetch(folder: Path, source: str, name: str, packages: Sequence[str]) -> str:
         described = next((work / "files").glob("*.dsc"), None)
         if described is None:
             raise FetchError(f"apt has no source package {source}")
-        call(["dpkg-source", "--no-check", "-x", described.name, name], work / "files")
+        # a patched source is newer than its configure, and would ask for autotools
+        unpack = ["dpkg-source", "--no-check", "--skip-patches", "-x"]
+        call([*unpack, described.name, name], work / "files")
         version = re.search(r"^Version: (\S+)$", described.read_text(), re.MULTILINE)
         folder.mkdir(parents=True, exist_ok=True)
         call(["tar", "-C", str(work / "files"), "-cf", str(folder / f"{name}.tar"), name], work)
