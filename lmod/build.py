@@ -117,16 +117,16 @@ def _compile(
     prefix: str,
     tell: Callable[[str], None],
 ) -> None:
-    log = f"{cluster.storage.home}/{build.user}/openmpi-build.log"
     person = Person(remote, build.user, f"{cluster.storage.home}/{build.user}")
     options = [
         "--job-name=build-openmpi", "--nodes=1", "--ntasks=1", f"--cpus-per-task={build.cores}",
-        f"--time={build.hours}:00:00", f"--output={log}", f"--chdir={person.home}",
+        f"--time={build.hours}:00:00", "--output=build-openmpi-%j.log", f"--chdir={person.home}",
         *([f"--partition={build.partition}"] if build.partition else []),
     ]  # fmt: skip
     script = f"{source}/build.sh"  # sbatch gives words to none from standard input
     remote.run(["tee", script], stdin=own_file("build_openmpi.sh"), check=True)
     job = person.submit("", *options, script, source, f"{source}/pmi", prefix, *build.options)
+    log = f"{person.home}/build-openmpi-{job}.log"
     said: list[str] = []
 
     def look() -> None:
