@@ -1,7 +1,8 @@
 """[[courses]]: who teaches whom, and the hundred numbers that belong to a course.
 
 Of the hundred, the first is grader-NAME's uid and gid, the next are gradebox-NAME-01 and so on,
-and ``uid`` + 90 is the gid of the group course-NAME. So a course never needs another's numbers.
+and ``uid`` + 90 and 91 are the gids of the groups course-NAME and teach-NAME. So a course never
+needs another's numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from cluster.values import Model, Name, Text
 FIRST_UID = 50_000
 LAST_UID = 59_900
 STEP = 100
-STUDENTS_OFFSET = 90
+GROUP_OFFSET = 90  # course-NAME
+TEACHERS_OFFSET = 91  # teach-NAME
+SPOOL_PORT = 600  # + index: below 1024, so that nobody but root can listen there
+FORMGRADER_PORT = 800  # + index, on the loopback
 MAX_SLOTS = 64
 # 19, so that gradebox-NAME-NN is an account's name of at most 31
 COURSE_NAME = r"^[a-z][a-z0-9_-]{0,18}$"
@@ -37,7 +41,7 @@ class Course(Model):
     partition: Name | Literal[""] = ""  # where submissions are graded; empty: the default one
     kernel: Name | Literal[""] = ""  # of new notebooks; empty: the first of [[kernels]]
     max_submission_mb: Annotated[int, Field(ge=1, le=1000)] = 20
-    max_files: Annotated[int, Field(ge=1, le=10_000)] = 200
+    max_files: Annotated[int, Field(ge=1, le=2000)] = 200
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -50,7 +54,27 @@ class Course(Model):
 
     @property
     def gid(self) -> int:
-        return self.uid + STUDENTS_OFFSET
+        return self.uid + GROUP_OFFSET
+
+    @property
+    def teachers(self) -> str:
+        """The unix group of its instructors."""
+        return f"teach-{self.name}"
+
+    @property
+    def teachers_gid(self) -> int:
+        return self.uid + TEACHERS_OFFSET
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Its two groups, with their gids."""
+        return ((self.group, self.gid), (self.teachers, self.teachers_gid))
+
+    def groups_of(self, user: str) -> tuple[str, ...]:
+        """Those of its groups that this person is in."""
+        if user in self.instructors:
+            return (self.group, self.teachers)
+        return (self.group,) if user in self.students else ()
 
     @property
     def grader(self) -> str:
@@ -64,6 +88,19 @@ class Course(Model):
     @property
     def box_uids(self) -> tuple[int, ...]:
         return tuple(self.uid + number for number in range(1, self.slots + 1))
+
+    @property
+    def spool_port(self) -> int:
+        return SPOOL_PORT + self.index
+
+    @property
+    def formgrader_port(self) -> int:
+        return FORMGRADER_PORT + self.index
+
+    @property
+    def formgrader(self) -> str:
+        """The service's name on the hub, and that of its credential."""
+        return f"formgrader-{self.name}"
 
     @property
     def index(self) -> int:

@@ -7,6 +7,8 @@ value or puts one on a command line.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -53,6 +55,12 @@ def generate(known: Mapping[str, str] | None = None) -> dict[str, str]:
         if not made.get(key):
             made[key] = make()
     return made
+
+
+def derived(secret: str, purpose: str) -> str:
+    """Another secret that follows from one of ours: 64 hexadecimal digits. Who has it learns
+    nothing of ``secret`` or of what is derived for other purposes."""
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def load_secrets(

@@ -5,7 +5,7 @@ A course NAME has (numbers: :mod:`cluster.courses`)
 - ``grader-NAME``: owns the course folder, runs formgrader and the spooler, is coordinator of the
   Slurm account NAME. Instructors act as it, by sudo or by formgrader; students never.
 - ``gradebox-NAME-01`` ...: own nothing, may submit jobs nowhere; students' notebooks run as them.
-- the group ``course-NAME``: its students and instructors.
+- the groups ``course-NAME``, its students and instructors, and ``teach-NAME``, its instructors.
 
 The folder, /nfs/courses/NAME, is grader-NAME's, mode 0700. Inside, nbgrader's own folders
 (source, release, submitted, autograded, feedback, gradebook.db) and these::
@@ -34,8 +34,6 @@ from pathlib import Path
 from cluster.courses import Course
 from cluster.model import Cluster, NodeRole
 
-SPOOL_PORT = 600  # + Course.index: below 1024, so that nobody but root can listen there
-FORMGRADER_PORT = 800  # + Course.index, on the loopback
 ENVIRONMENT = "coursework"  # nbgrader, pinned, below storage.envs
 LIBRARY = "/usr/local/lib/practicum"
 SESSION = f"{LIBRARY}/session"  # holds practicum_session on nodes with sessions
@@ -119,16 +117,15 @@ class Layout:
 
     @property
     def spool_port(self) -> int:
-        return SPOOL_PORT + self.course.index
+        return self.course.spool_port
 
     @property
     def formgrader_port(self) -> int:
-        return FORMGRADER_PORT + self.course.index
+        return self.course.formgrader_port
 
     @property
     def formgrader(self) -> str:
-        """The service's name on the hub, its unit's (practicum-...), and its credential's."""
-        return f"formgrader-{self.course.name}"
+        return self.course.formgrader
 
     @property
     def formgrader_prefix(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from cluster.errors import ConfigError
 from cluster.load import load_public
 from cluster.model import Cluster, NodeRole
+from cluster.secrets import derived
 from hub import pages, paths
 from lmod.shells import session_environment
 from spawners.setup import configure as configure_sessions
@@ -52,6 +53,7 @@ def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str]) -> None:
     _proxy(config, cluster, secrets[paths.PROXY_TOKEN])
     _people(config, cluster)
     _pages(config, cluster)
+    _courses(config, cluster, secrets[paths.COOKIE_SECRET])
     config.JupyterHub.cookie_secret = bytes.fromhex(secrets[paths.COOKIE_SECRET])
     config.CryptKeeper.keys = [bytes.fromhex(secrets[paths.CRYPT_KEY])]
     _sessions(config, cluster)
@@ -101,7 +103,10 @@ def _proxy(config: Any, cluster: Cluster, token: str) -> None:
 def _people(config: Any, cluster: Cluster) -> None:
     config.JupyterHub.authenticator_class = "hub.auth.ClusterAuthenticator"
     own = config.ClusterAuthenticator
-    own.known_groups = [group.name for group in cluster.groups]
+    own.known_groups = [
+        *(group.name for group in cluster.groups),
+        *(name for course in cluster.courses for name, _gid in course.groups),
+    ]
     own.welcome_groups = [*cluster.groups_with("student"), *cluster.groups_with("instructor")]
     own.kept_out_groups = list(cluster.groups_with("admin"))
     own.service = paths.PAM_SERVICE
@@ -119,6 +124,31 @@ def _pages(config: Any, cluster: Cluster) -> None:
     config.JupyterHub.extra_handlers = list(pages.HANDLERS)
     config.JupyterHub.template_paths = [str(paths.TEMPLATES)]
     config.JupyterHub.template_vars = {"cluster_name": cluster.cluster.name}
+
+
+def _courses(config: Any, cluster: Cluster, secret: str) -> None:
+    """Each course's formgrader, an external service: a unit of its own as the course's grader.
+    Its own token may do nothing; the course's instructors may reach it, and nobody else."""
+    hub = config.JupyterHub
+    hub.services = [
+        {
+            "name": course.formgrader,
+            "url": f"http://127.0.0.1:{course.formgrader_port}",
+            "api_token": derived(secret, course.formgrader),
+            "oauth_no_confirm": True,
+            "display": True,
+        }
+        for course in cluster.courses
+    ]
+    hub.load_roles += [
+        {
+            "name": course.teachers,
+            "description": f"Instructors of {course.name}: its formgrader",
+            "scopes": [f"access:services!service={course.formgrader}"],
+            "groups": [course.teachers],
+        }
+        for course in cluster.courses
+    ]
 
 
 def _sessions(config: Any, cluster: Cluster) -> None:

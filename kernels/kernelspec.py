@@ -9,6 +9,9 @@ from cluster.model import Cluster, Kernel
 START = "/usr/local/lib/practicum/kernel-start"
 
 
+GRADERS_PARTS = ("course-list", "create-assignment", "formgrader", "validate-assignment")
+
+
 def folder(cluster: Cluster) -> str:
     """Sessions have it in JUPYTER_PATH; kernels lie below, one folder each."""
     return f"{cluster.storage.envs}/jupyter"
@@ -49,6 +52,11 @@ def lab_config() -> str:
 
 def page_config() -> str:
     """labconfig/page_config.json: no question about news, no extension manager at the side."""
-    off = ("@jupyterlab/apputils-extension:announcements", "@jupyterlab/extensionmanager-extension")
+    off = (
+        "@jupyterlab/apputils-extension:announcements",
+        "@jupyterlab/extensionmanager-extension",
+        # of nbgrader's, which people in courses have, students need the assignment list alone
+        *(f"@jupyter/nbgrader:{name}" for name in GRADERS_PARTS),
+    )
     values = {"disabledExtensions": dict.fromkeys(off, True)}
     return json.dumps(values, indent=1, sort_keys=True) + "\n"

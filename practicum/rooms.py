@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import coursework.role
 import hub.health
 import hub.role
 import kernels.role
@@ -20,6 +21,7 @@ ROLES: tuple[Role, ...] = (
     *kernels.role.ROLES,
     *spawners.role.ROLES,
     *hub.role.ROLES,
+    *coursework.role.ROLES,
     *LAST_ROLES,
 )
 CHECKS: tuple[Check, ...] = (

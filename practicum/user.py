@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,19 +41,24 @@ def import_(
     The same list again changes nothing and leaves passwords alone. People who are missing from
     the list stay, and are named. `practicum apply` brings all of it to the nodes.
     """
+    entries = read_roster(roster)
+    if entries.ignored:
+        typer.echo(f"columns that are not read: {', '.join(entries.ignored)}")
+    import_people(file, entries.people, group, address)
+
+
+def import_people(file: Path, entries: Sequence[Person], group: str, address: str = "") -> None:
+    """Accounts for these people, written beside cluster.toml; what was done is told."""
     from cluster import files, people
     from cluster.load import load
 
-    entries = _roster(roster)
     cluster = load(file)
     if group not in {one.name for one in cluster.groups}:
         _refuse_reserved(group)
     left = people.read_left(file)
-    wanted = people.plan_import(cluster, people.read_books(file), left, entries.people, group)
-    if entries.ignored:
-        typer.echo(f"columns that are not read: {', '.join(entries.ignored)}")
-    new = _without_password(file, wanted, [one.name for one in entries.people])
-    chosen = [one for one in entries.people if one.name in new]
+    wanted = people.plan_import(cluster, people.read_books(file), left, entries, group)
+    new = _without_password(file, wanted, [one.name for one in entries])
+    chosen = [one for one in entries if one.name in new]
     page = _hand_out(file, chosen, new, group, address)
     for name, book in wanted.books.items():
         files.write(people.book_path(file, name), people.render(name, book))
@@ -64,7 +70,7 @@ def import_(
     _tell_import(wanted, page)
 
 
-def _roster(path: Path) -> Roster:
+def read_roster(path: Path) -> Roster:
     from cluster.errors import UsageError
     from cluster.roster import LARGEST, parse
 
@@ -211,6 +217,7 @@ def remove(
             )
         raise UsageError(f"there is no user {name}{_near(name, known)}")
     books, account = found
+    _leave_courses(file, name)
     left = {**people.read_left(file), name: account.uid}
     # The number first: if we are stopped between the two, it is only noted twice.
     files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(left))
@@ -227,6 +234,20 @@ def remove(
         f"{name} (uid {account.uid}) is no longer declared: practicum apply closes the account on "
         f"every node and takes it out of Slurm. Its files stay in {home}"
     )
+
+
+def _leave_courses(file: Path, name: str) -> None:
+    from cluster import files
+    from cluster.edit_courses import without_person
+    from cluster.errors import UsageError
+
+    text = file.read_text(encoding="utf-8")
+    try:
+        rest = without_person(text, name)
+    except ValueError as error:
+        raise UsageError(f"{error}: give it another first") from None
+    if rest != text:
+        files.write(file, rest)
 
 
 def _forget_password(file: Path, name: str) -> None:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +29,7 @@ PACKAGES = (
 )
 # The first moment that a zip file can tell.
 EPOCH = (1980, 1, 1, 0, 0, 0)
+_WHEEL = b"Wheel-Version: 1.0\nGenerator: practicum\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,14 +47,24 @@ def build(root: Path = ROOT) -> bytes:
     info = f"{NAME}-{distribution.version}.dist-info"
     contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in sources(root)}
     contents[f"{info}/METADATA"] = _metadata(distribution).encode()
-    contents[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: practicum\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
+    contents[f"{info}/WHEEL"] = _WHEEL
     contents[f"{info}/entry_points.txt"] = _entry_points(distribution).encode()
+    return _sealed(contents, info)
+
+
+def pack(name: str, version: str, contents: Mapping[str, bytes]) -> bytes:
+    """Another wheel, of files by their paths, that needs nothing and has no commands."""
+    info = f"{name}-{version}.dist-info"
+    metadata_text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    return _sealed(
+        {**contents, f"{info}/METADATA": metadata_text.encode(), f"{info}/WHEEL": _WHEEL}, info
+    )
+
+
+def _sealed(contents: dict[str, bytes], info: str) -> bytes:
     record = f"{info}/RECORD"
     lines = [f"{name},sha256={_hash(data)},{len(data)}" for name, data in sorted(contents.items())]
-    contents[record] = "\n".join([*lines, f"{record},,", ""]).encode()
-    return _zip(contents)
+    return _zip({**contents, record: "\n".join([*lines, f"{record},,", ""]).encode()})
 
 
 def sources(root: Path) -> Iterator[Path]:

@@ -11,10 +11,21 @@ from jupyterhub import orm
 from sqlalchemy import inspect
 
 from cluster.errors import PracticumError
+from cluster.model import Cluster
 
 # What JupyterHub makes for a server and a session needs; the rest of the hub's world stays.
 SESSION_NAMES = re.compile(r"JUPYTERHUB_[A-Z_]+|(MEM|CPU)_(LIMIT|GUARANTEE)")
 NEVER = {"JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN", "JPY_API_TOKEN"}
+
+
+# Shipped by coursework's role; the launcher knows where it lies.
+COURSE_EXTENSION = "practicum_session.extension"
+
+
+def course_extensions(cluster: Cluster, user: str) -> tuple[str, ...]:
+    """The assignment list, for people in courses: it costs nobody else anything."""
+    open_ones = [one for one in cluster.courses_of(user) if one.state == "open"]
+    return (COURSE_EXTENSION,) if open_ones else ()
 
 
 def session_env(env: Mapping[str, Any], chosen: Collection[str]) -> dict[str, str]:

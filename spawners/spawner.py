@@ -360,7 +360,10 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             "env": handover.session_env(self.get_env(), set(self.environment)),
             "args": [str(arg) for arg in [*self.get_args(), *options.arguments(self._chosen())]],
             "seconds": seconds(self._chosen().time),
-            "extensions": list(self.server_extensions),
+            "extensions": [
+                *self.server_extensions,
+                *handover.course_extensions(self.cluster, self.user.name),
+            ],
         }
 
     # --- afterwards ------------------------------------------------------------------------

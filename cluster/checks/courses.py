@@ -57,7 +57,7 @@ def _numbers(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]
 
 def _names(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
     taken = {user.name for user in cluster.users} | {group.name for group in cluster.groups}
-    for name in (course.grader, course.group, *course.boxes):
+    for name in (course.grader, course.group, course.teachers, *course.boxes):
         if name in taken:
             yield Problem((*here, "name"), f"{name} is a user or group already: choose another")
     accounts = {account.name for account in cluster.accounts} | {cluster.slurm.account, ROOT}

@@ -81,6 +81,7 @@ def _limits(cluster: Cluster, here: Place, part: Partition, nodes: int) -> Itera
 def profiles(cluster: Cluster) -> Iterator[Problem]:
     known = {part.name: part for part in cluster.partitions}
     groups = [group.name for group in cluster.groups]
+    groups += [course.group for course in cluster.courses]
     yield from repeated(
         (profile.name for profile in cluster.profiles), ("profiles",), "name", "the name"
     )

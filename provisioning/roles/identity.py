@@ -27,13 +27,19 @@ def people(context: Context) -> list[Resource]:
     cluster = context.cluster
     login = context.node.has(NodeRole.LOGIN)
     makes_homes = context.node.name == homes_node(cluster).name
-    groups = [Group(group=group.name, gid=group.gid) for group in cluster.groups]
+    groups = [
+        *(Group(group=group.name, gid=group.gid) for group in cluster.groups),
+        *(Group(group=name, gid=gid) for course in cluster.courses for name, gid in course.groups),
+    ]
     users = [
         User(
             user=user.name,
             uid=user.uid,
             group=user.groups[0],
-            groups=user.groups[1:],
+            groups=(
+                *user.groups[1:],
+                *(name for one in cluster.courses for name in one.groups_of(user.name)),
+            ),
             home=f"{cluster.storage.home}/{user.name}",
             shell=user.shell,
             full_name=user.full_name,

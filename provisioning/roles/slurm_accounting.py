@@ -27,8 +27,9 @@ def accounting(cluster: Cluster) -> str:
     """
     everyone = cluster.slurm.account
     people = [user.name for user in cluster.users]
-    own = {account.name: members(cluster, account) for account in cluster.accounts}
-    declared = {account.name: account for account in cluster.accounts}
+    people += [course.grader for course in cluster.courses]
+    declared = {account.name: account for account in (*cluster.accounts, *courses(cluster))}
+    own = {name: members(cluster, account) for name, account in declared.items()}
     names = [everyone, *(name for name in declared if name != everyone)]
     wanted = {
         "cluster": cluster.cluster.name,
@@ -39,10 +40,25 @@ def accounting(cluster: Cluster) -> str:
         "users": {
             name: [everyone, *(a for a in names if a != everyone and name in own[a])]
             for name in [*people, HUB_USER]
-        },
+        }
+        # submissions under grading: the course's account and nothing else
+        | {box: [course.name] for course in cluster.courses for box in course.boxes},
         "operators": [HUB_USER],
     }
     return json.dumps(wanted, indent=1, sort_keys=False) + "\n"
+
+
+def courses(cluster: Cluster) -> tuple[Account, ...]:
+    """Each course's account; its grader sees all jobs in it, and may end them. Students of an
+    archived course are in it no more."""
+    return tuple(
+        Account(
+            name=course.name,
+            users=course.people if course.state == "open" else course.instructors,
+            coordinators=(course.grader,),
+        )
+        for course in cluster.courses
+    )
 
 
 def members(cluster: Cluster, account: Account) -> set[str]:

@@ -62,6 +62,10 @@ SITE = "/etc/environment"
 SITE_LINE = re.compile(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)=(["']?)(.*?)\2\s*$""", re.MULTILINE)
 BIN = "/usr/local/lib/practicum/bin"
 OWN_JUPYTER = "/usr/local/lib/practicum/jupyter"  # the banner before the end
+# What people in courses get besides (coursework): the assignment list and its page.
+COURSE_MODULE = "practicum_session"
+COURSE_PATH = "/usr/local/lib/practicum/session"
+COURSE_JUPYTER = "/usr/local/lib/practicum/coursework"
 LOOK_SECONDS = 60  # between looks at whether a kernel works
 PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
@@ -461,10 +465,19 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     Path(env["JUPYTER_RUNTIME_DIR"]).mkdir(0o700, exist_ok=True)
     os.umask(0o022)  # the hub's own is stricter, and sbatch passed it on
     args = server_arguments([str(arg) for arg in session["args"]], folder, home_works)
-    server = make_server(listening, args, [str(name) for name in session["extensions"]])
+    extensions = [str(name) for name in session["extensions"]]
+    if any(name.startswith(f"{COURSE_MODULE}.") for name in extensions):
+        with_courses()
+    server = make_server(listening, args, extensions)
     tell_the_end(server, session.get("seconds"))
     keep_awake(server)
     serve(server, lambda: hub.report(port, given["JUPYTERHUB_API_TOKEN"]))
+
+
+def with_courses() -> None:
+    """The assignment list can be imported, and JupyterLab finds its page."""
+    sys.path.append(COURSE_PATH)
+    os.environ["JUPYTER_PATH"] += f":{COURSE_JUPYTER}"
 
 
 def tell_the_end(server: Any, seconds: Any) -> None:

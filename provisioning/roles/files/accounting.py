@@ -291,7 +291,7 @@ def remove(wanted: dict[str, Any], state: State) -> list[str]:
         return []
     here = "cluster=" + wanted["cluster"]
     jobs = [line.split("|") for line in ask("squeue", "-h", "-a", "-r", "-o", "%i|%u|%a|%q")]
-    refused = []
+    refused = departed(wanted, state, old, {user for _job, user, _account, _qos in jobs})
     for account, users in old.members.items():
         busy = {user for _job, user, theirs, _qos in jobs if theirs == account} & set(users)
         refused += part(account, sorted(busy), here, jobs)
@@ -317,6 +317,24 @@ def remove(wanted: dict[str, Any], state: State) -> list[str]:
         else:
             refused += tried([["delete", "qos", name]])
     return refused
+
+
+def departed(wanted: dict[str, Any], state: State, old: Gone, busy: set[str]) -> list[str]:
+    """Remove those who are in no account any more, whole: one by one Slurm would not let their
+    default account go, nor with a cluster named. Who has jobs is left to the rest."""
+    left = {user for users in old.members.values() for user in users}
+    left |= {user for account in old.accounts for user in state.members.get(account, ())}
+    names = sorted(left - set(wanted["users"]) - busy)
+    for group in chunks(names):
+        told = tried([["delete", "user", "name=" + group]])
+        if told:
+            return told
+    for users in old.members.values():
+        users[:] = [user for user in users if user not in names]
+    for account in old.accounts:
+        there = state.members.get(account, {})
+        state.members[account] = {user: there[user] for user in there if user not in names}
+    return []
 
 
 def part(account: str, users: list[str], here: str, jobs: list[list[str]]) -> list[str]:

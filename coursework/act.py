@@ -1,0 +1,267 @@
+"""Verbs of ``practicum course`` that need the grader's rights: ``python -I -m coursework.act
+VERB COURSE ...`` as grader-COURSE on the login node, by way of sudo (coursework.units.sudoers).
+
+Reads the public cluster file alone. nbgrader runs in its own environment, as a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from cluster.errors import PracticumError, UsageError
+from cluster.load import load_public
+from cluster.model import Cluster
+from coursework import grades, ledger
+from coursework.layout import Layout, find
+from coursework.session import records, wire
+from coursework.store import Store, write_file
+
+CLUSTER = Path("/etc/practicum/cluster.json")
+LIMIT = 600  # seconds for one nbgrader command
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="practicum course", add_help=False)
+    verbs = top.add_subparsers(dest="verb", required=True)
+    for verb, more in VERBS.items():
+        one = verbs.add_parser(verb)
+        one.add_argument("course")
+        for word in more[1]:
+            if word.startswith("--"):
+                one.add_argument(word, action="store_true")
+            elif word == "when":
+                one.add_argument(word, nargs="?", default="")
+            else:
+                one.add_argument(word)
+    return top
+
+
+def put(places: Layout, options: argparse.Namespace) -> str:
+    """An assignment's files (a body on stdin, see coursework.session.wire) as source/ASSIGNMENT."""
+    name = assignment(options.assignment)
+    places.source.mkdir(mode=0o700, exist_ok=True)
+    fresh, target = places.source / f".new-{os.getpid()}", places.source / name
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        for path, data in wire.read_body(sys.stdin.buffer, int(options.size), options.sha256):
+            place = fresh / path
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.write_bytes(data)
+    except wire.WireError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise PracticumError(f"{name} was not copied: {error}") from None
+    kept = ""
+    if target.exists():
+        old = places.source / f".{name}.{records.stamp(records.now())}"
+        target.rename(old)
+        kept = f"; what was there is now {old}"
+    fresh.rename(target)
+    return f"{name} is in {target}{kept}"
+
+
+def release(places: Layout, options: argparse.Namespace) -> str:
+    """Make the students' version of an assignment and hand it out."""
+    name = assignment(options.assignment)
+    if not (places.source / name).is_dir():
+        there = sorted(path.name for path in places.source.glob("*") if path.is_dir())
+        raise UsageError(
+            f"there is no {places.source / name}: write the assignment there (or in formgrader); "
+            f"there are: {', '.join(there) or 'none'}"
+        )
+    nbgrader(places, "generate_assignment", name, "--force", "--create")
+    nbgrader(places, "release_assignment", name, *(("--force",) if options.force else ()))
+    return f"{name} is handed out to the {len(places.course.students)} students of {options.course}"
+
+
+def collect(places: Layout, options: argparse.Namespace) -> str:
+    """The last submissions, to where they are graded."""
+    name = assignment(options.assignment)
+    nbgrader(places, "collect", name, "--update")
+    got = [one for one in places.course.students if (places.submitted / one / name).is_dir()]
+    missing = [one for one in places.course.students if one not in got]
+    lacks = f"; nothing from {', '.join(missing)}" if missing else ""
+    return f"{len(got)} of {len(places.course.students)} collected{lacks}"
+
+
+def give_back(places: Layout, options: argparse.Namespace) -> str:
+    """Feedback that was made, each student's to that student alone."""
+    name = assignment(options.assignment)
+    nbgrader(places, "release_feedback", name)
+    back = [one for one in places.course.students if (places.given_back / one / name).is_dir()]
+    return f"feedback on {name} is there for {len(back)} students"
+
+
+def due(places: Layout, options: argparse.Namespace, zone: str) -> str:
+    """Set, or with nothing take away, the due date of an assignment, in the gradebook."""
+    name = assignment(options.assignment)
+    until = when(options.when, zone)
+    grades.set_due(places, name, until)
+    store = Store(places)
+    known = store.dates()
+    kept = {key: value for key, value in known.due.items() if key != name}
+    fresh = replace(known, due={**kept, **({name: records.stamp(until)} if until else {})})
+    write_file(places.dates, fresh.text().encode())
+    return f"{name} is due {told(until, zone)}" if until else f"{name} has no due date"
+
+
+def extend(places: Layout, options: argparse.Namespace, zone: str) -> str:
+    """A date of a student's own, or with nothing the common one again."""
+    name, student = assignment(options.assignment), options.student
+    if student not in places.course.students:
+        raise UsageError(f"{student} is not a student of {options.course}")
+    until = when(options.when, zone)
+    store = Store(places)
+    known = store.dates()
+    own = {**known.extensions.get(name, {})}
+    own.pop(student, None)
+    if until:
+        own[student] = records.stamp(until)
+    extensions = {**known.extensions, name: own}
+    write_file(places.dates, replace(known, extensions=extensions).text().encode())
+    if not until:
+        return f"for {student} the common date of {name} counts"
+    return f"{name} is due {told(until, zone)} for {student}"
+
+
+def receipt(places: Layout, _options: argparse.Namespace) -> str:
+    """Whether a receipt (on stdin) is genuine, and the submission still what it says."""
+    try:
+        shown = records.read_receipt(sys.stdin.read(1_000_000))
+    except ValueError as error:
+        raise UsageError(f"this is no receipt: {error}") from None
+    if not ledger.genuine(shown, ledger.key(places.ledger)):
+        raise PracticumError("this receipt is not genuine: it was made or changed by somebody else")
+    changed = Store(places).changed(shown)
+    if changed:
+        raise PracticumError(f"the receipt is genuine, but here {changed[0]} is not what it says")
+    return (
+        f"genuine: {shown.student} handed in {shown.assignment} "
+        f"{records.timestamp(shown.submitted)}, {len(shown.digests)} files, number {shown.number}"
+    )
+
+
+def students(places: Layout, _options: argparse.Namespace) -> str:
+    """Who has fetched and handed in what, as JSON."""
+    return json.dumps(Store(places).overview())
+
+
+def export(places: Layout, _options: argparse.Namespace) -> str:
+    """All grades as nbgrader's CSV, lateness and hand marking counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "grades.csv"
+        nbgrader(places, "export", "--to", str(made))
+        return made.read_text(encoding="utf-8").rstrip("\n")
+
+
+def assignment(name: str) -> str:
+    if not records.ASSIGNMENT.fullmatch(name):
+        raise UsageError(
+            f"{name[:60]!r} cannot be an assignment's name: letters, digits, _ . - and blanks"
+        )
+    return name
+
+
+def when(text: str, zone: str) -> datetime | None:
+    """A date and time in the cluster's zone; "" is none."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text[:40]!r} is not a time like 2026-03-01T23:59") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    return moment.astimezone(UTC)
+
+
+def told(moment: datetime, zone: str) -> str:
+    return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def environment(places: Layout) -> dict[str, str]:
+    """For nbgrader: the course's configuration, and nothing of whoever called."""
+    return {
+        "PATH": f"{places.environment}/bin:/usr/bin:/bin",
+        "HOME": str(places.root),
+        "LC_ALL": "C.UTF-8",
+        "JUPYTER_CONFIG_DIR": places.config,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def nbgrader(places: Layout, *words: str) -> str:
+    """Run it in the course's folder; what it said. PracticumError with its last words."""
+    argv = [str(places.nbgrader), *words]
+    try:
+        done = subprocess.run(
+            argv, cwd=places.root, env=environment(places), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            timeout=LIMIT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise PracticumError(f"nbgrader {words[0]} did not end within {LIMIT} s") from None
+    except OSError as error:
+        raise PracticumError(f"nbgrader cannot be started: {error}") from None
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        worst = [line for line in lines if "CRITICAL]" in line]
+        worst = worst or [line for line in lines if "ERROR]" in line] or lines[-1:]
+        told = " ".join(line.partition("] ")[2] or line for line in worst)
+        raise PracticumError(f"nbgrader {words[0]}: {told[:600] or 'it failed'}")
+    return done.stdout
+
+
+VERBS = {
+    "put": (put, ("assignment", "size", "sha256")),
+    "release": (release, ("assignment", "--force")),
+    "collect": (collect, ("assignment",)),
+    "give-back": (give_back, ("assignment",)),
+    "due": (due, ("assignment", "when")),
+    "extend": (extend, ("assignment", "student", "when")),
+    "receipt": (receipt, ()),
+    "students": (students, ()),
+    "export": (export, ()),
+}
+DATED = ("due", "extend")
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parser().parse_args(argv)
+    os.umask(0o077)
+    try:
+        cluster = load_public(CLUSTER)
+        places = own(cluster, options.course)
+        os.chdir(places.root)
+        work = VERBS[options.verb][0]
+        more = (cluster.cluster.timezone,) if options.verb in DATED else ()
+        sys.stdout.write(f"{work(places, options, *more)}\n")  # type: ignore[operator]
+    except (PracticumError, OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code if isinstance(error, PracticumError) else 1
+    return 0
+
+
+def own(cluster: Cluster, name: str) -> Layout:
+    """The course, if this process is its grader. UsageError otherwise."""
+    try:
+        places = find(cluster, name)
+    except KeyError:
+        raise UsageError(f"there is no course {name[:40]}") from None
+    if os.geteuid() != places.course.uid:
+        raise UsageError(f"this is {places.course.grader}'s: run practicum course")
+    return places
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
