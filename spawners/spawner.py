@@ -30,93 +30,28 @@ import asyncio
 import contextlib
 import os
 import pwd
-import time
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
-import batchspawner
-from sqlalchemy import inspect
-from traitlets import List, Unicode, default
-
-from cluster.load import load_public
-from cluster.model import Cluster, NodeRole, Profile
-from cluster.text import clean
+from cluster.model import NodeRole, Profile
 from cluster.values import seconds
 from spawners import api, form, handover, login, options, script, supply, words
 from spawners.errors import SessionError
 from spawners.options import Choice, OptionError
-from spawners.places import JOB_ID, Place, Slurm
-from spawners.waiting import Stage, progress_of, told, too_late
-from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
+from spawners.places import Place, Slurm
+from spawners.running import RunningSession
+from spawners.waiting import Stage, too_late
+from spawners.watcher import STARTING, Kind
 
-STOP_TIMEOUT = 20  # seconds
 SPARE = 2  # seconds before JupyterHub's own limit, to say why
 
 
-@lru_cache(maxsize=4)
-def _cluster(path: str, _changed: int) -> Cluster:
-    return load_public(Path(path))
-
-
-class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
+class PracticumSpawner(RunningSession):
     """See the module's text."""
 
-    cluster_file = Unicode("/etc/practicum/cluster.json", config=True)
-    session_api_url = Unicode("", config=True)
-    launcher = Unicode("/usr/local/lib/practicum/launcher.py", config=True)
-    server_env = Unicode("", config=True)
-    server_extensions = List(
-        Unicode(), ["jupyterlab", "jupyter_server_terminals", "jupyterlmod"], config=True
-    )
-    sudo_path = Unicode("/usr/bin/sudo", config=True)
-    sbatch_path = Unicode("/usr/bin/sbatch", config=True)
-    scancel_path = Unicode("/usr/bin/scancel", config=True)
-    # Nothing of the hub's environment goes into a session by itself.
-    env_keep = List(Unicode(), [], config=True)
-
-    api_token: str  # JupyterHub's trait
     _choice: Choice | None = None
-    _view = View(Kind.UNKNOWN)
-    _submitted = 0.0  # on the watcher's clock
-    _port = 0  # reported by the session
-    _given = False  # the session has got its secrets
-    _failure = ""  # the session's own words
-    _awaiting = False  # between sbatch and the report of the port
-    _stage = Stage.SUBMITTING
 
-    @default("start_timeout")
-    def _default_start_timeout(self) -> int:
-        return self.cluster.hub.start_timeout
-
-    @default("http_timeout")
-    def _default_http_timeout(self) -> int:
-        return 60  # a Pi takes its time between listening and answering
-
-    @default("poll_interval")
-    def _default_poll_interval(self) -> int:
-        return int(IDLE)
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._news = asyncio.Event()
-
-    # --- what the cluster offers -----------------------------------------------------------
-
-    @property
-    def cluster(self) -> Cluster:
-        """The public cluster file, read again when it has changed."""
-        changed = Path(self.cluster_file).stat().st_mtime_ns
-        return _cluster(self.cluster_file, changed)
-
-    @property
-    def ports(self) -> tuple[int, int]:
-        return self.cluster.hub.session_ports
-
-    @property
-    def watcher(self) -> Watcher:
-        return Watcher.shared()
+    # --- what a person chooses -------------------------------------------------------------
 
     def offered(self) -> tuple[Profile, ...]:
         """The profiles that this user may choose. SessionError without an account here."""
@@ -130,8 +65,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
                 status_code=403,
             ) from None
         return options.offered(self.cluster.profiles, groups)
-
-    # --- what a person chooses -------------------------------------------------------------
 
     async def get_options_form(self) -> str:
         """The profiles to choose from; one alone is no choice, and there is no form."""
@@ -158,42 +91,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             self.orm_spawner.user_options = {}
             self._commit()
             raise SessionError(str(error), reason="options", status_code=400) from None
-
-    # --- state that outlives the hub -------------------------------------------------------
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        super().load_state(state)
-        job_id = state.get("job_id", "")
-        known = isinstance(job_id, str) and (
-            JOB_ID.fullmatch(job_id) or login.NUMBER.fullmatch(job_id)
-        )
-        self.job_id = job_id if known else ""
-        self.job_status = ""
-        self._port = int(state.get("session_port", 0))
-        self._given = bool(state.get("session_given", False))
-
-    def get_state(self) -> dict[str, Any]:
-        if not self.job_id:
-            return {}
-        return {
-            "job_id": self.job_id,
-            "session_port": self._port,
-            "session_given": self._given,
-        }
-
-    def clear_state(self) -> None:
-        super().clear_state()
-        self._port, self._given, self._failure = 0, False, ""
-        self._submitted, self._view = 0.0, View(Kind.UNKNOWN)
-
-    def _persist(self) -> None:
-        self.orm_spawner.state = self.get_state()
-        self._commit()
-
-    def _commit(self) -> None:
-        session = inspect(self.orm_spawner).session
-        if session is not None:
-            session.commit()
 
     # --- start -----------------------------------------------------------------------------
 
@@ -306,46 +203,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             return STARTING
         return 0.0
 
-    async def _look(self, max_age: float) -> View:
-        if not self.job_id:
-            return View(Kind.GONE)
-        return await self._place().view(self.job_id, submitted=self._submitted, max_age=max_age)
-
-    def address_of(self, node: str) -> str:
-        """The node's address by the cluster file; a node that it does not know by its name."""
-        try:
-            return self.cluster.node(node).address
-        except KeyError:
-            return node
-
-    # --- what the session says (called by spawners.api) ------------------------------------
-
-    def report_port(self, port: int) -> bool:
-        """The session's server listens. False when nobody waits for that."""
-        if not self._awaiting or not self.job_id or self._port:
-            return False
-        self._port = port
-        self._persist()
-        self._news.set()
-        return True
-
-    def report_failure(self, text: str) -> None:
-        """The session's own reason, kept while the hub waits for it."""
-        if self._awaiting:
-            self._failure = clean(text) or "it gave no reason"
-            self.log.error("%s, job %s: %s", self._log_name, self.job_id, self._failure)
-            self._news.set()
-
-    def is_job(self, number: int) -> bool:
-        """Whether that is this session's number, as its launcher says it: 0 on the login node."""
-        if number == 0:
-            return login.NUMBER.fullmatch(self.job_id) is not None
-        return self.job_id == str(number)
-
-    def owns_token(self, secret: str, token: Any) -> bool:
-        """Whether the token was made for this server's present session."""
-        return handover.owns_token(self.api_token, secret or "", token.note or "")
-
     async def hand_over(self) -> dict[str, Any] | None:
         """What a session needs, secrets included, once; None the second time."""
         if self._given or not self._awaiting:
@@ -368,17 +225,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     # --- afterwards ------------------------------------------------------------------------
 
-    async def poll(self) -> int | None:
-        """None while the job is ours or not known to be over; never forgets its number."""
-        if not self.job_id:
-            return 0
-        view = await self._look(STARTING if self._awaiting else IDLE)
-        self._view = view
-        if view.kind is not Kind.GONE:
-            return None
-        self.log.info("%s: %s", self._log_name, words.ending(view.state, view.record))
-        return view.record.exit_code if view.record and view.record.exit_code else 1
-
     async def get_url(self) -> str:
         """Where the server is, after a restart of the hub: wait for it if it is still to come.
 
@@ -400,50 +246,6 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         proto = "https" if self.internal_ssl else "http"
         host = f"[{address}]" if ":" in address else address
         return f"{proto}://{host}:{port}{self.server.base_url}"
-
-    async def stop(self, now: bool = False) -> None:
-        """Cancel the job; unless ``now``, wait a while until Slurm has ended it."""
-        if not self.job_id:
-            return
-        await self._place().cancel(self.user.name, self.job_id)
-        if now:
-            return
-        limit = self.watcher.now() + STOP_TIMEOUT
-        while self.watcher.now() < limit:
-            if (await self._look(0)).kind is Kind.GONE:
-                return
-            await asyncio.sleep(0.5)
-        self.log.warning("%s: job %s does not end", self._log_name, self.job_id)
-
-    def describe(self) -> str:
-        """Where this session runs and until when, for the hub's home page; "" if not known."""
-        return told(self._view, time.time())
-
-    # --- the wait, told --------------------------------------------------------------------
-
-    def progress_now(self) -> tuple[int, str]:
-        """How far (percent) and in words."""
-        return progress_of(self._stage, self._view, time.time())
-
-    async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Events for JupyterHub's page, each when something changes."""
-        said: tuple[int, str] | None = None
-        while True:
-            now = self.progress_now()
-            if now != said:
-                said = now
-                yield {"progress": now[0], "message": now[1]}
-            if self._stage is Stage.READY:
-                return
-            await asyncio.sleep(0.2)
-
-    # --- batchspawner's shell is out of use ------------------------------------------------
-
-    async def run_command(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError("no command is run by a shell")
-
-    def cmd_formatted_for_batch(self) -> NoReturn:
-        raise NotImplementedError("the job script is made by spawners.script")
 
 
 api.install()  # whatever was imported meanwhile, our handlers are the ones

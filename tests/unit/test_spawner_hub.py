@@ -44,7 +44,8 @@ def munge_socket() -> Iterator[str]:
 async def hub(
     tmp_path: Path, munge_socket: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Setting]:
-    monkeypatch.setattr("spawners.spawner.STARTING", 0.3)
+    for module in ("spawner", "running"):
+        monkeypatch.setattr(f"spawners.{module}.STARTING", 0.3)
     setting = Setting(tmp_path, munge_socket)
     await setting.start()
     yield setting
