@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from importlib import resources
 
 from cluster.model import Cluster, Node, NodeRole
@@ -23,6 +25,27 @@ def content(name: str) -> str:
     )
 
 
+# What the launcher's file starts with; its folder in there has a name that nothing else has.
+START = """import sys
+
+from practicum_launcher.start import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def launcher() -> bytes:
+    """:mod:`spawners.launch` as one file that Python runs: a zip, always of the same bytes."""
+    sources = resources.files("spawners.launch").iterdir()
+    texts = {item.name: item.read_text(encoding="utf-8") for item in sources if item.is_file()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), START)
+        for name in sorted(texts):
+            archive.writestr(zipfile.ZipInfo(f"practicum_launcher/{name}"), texts[name])
+    return buffer.getvalue()
+
+
 def session(_context: Context) -> list[Resource]:
     """Files only: nothing of practicum itself is installed where students' code runs."""
     wrapper = content("slurm-wrapper.sh")
@@ -32,7 +55,7 @@ def session(_context: Context) -> list[Resource]:
         *(Directory(path=path) for path in BANNER_FOLDERS),
         file(f"{BANNER}/package.json", content("banner/package.json")),
         file(f"{BANNER}/static/banner.js", content("banner/banner.js")),
-        file(f"{FOLDER}/launcher.py", content("launcher.py")),
+        file(f"{FOLDER}/launcher.py", launcher()),
         *(file(f"{FOLDER}/bin/{name}", wrapper, mode=0o755) for name in WRAPPED),
         # after Lmod's, which sets PATH as well
         file("/etc/profile.d/zz-practicum.sh", content("profile.sh")),

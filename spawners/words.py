@@ -39,7 +39,7 @@ REASONS = {
 LIMIT = re.compile(r"^(QOS|Assoc)(Grp|Max)?\w*")
 UNAVAILABLE = re.compile(r"^ReqNodeNotAvail|^\(?Nodes? required for job are DOWN")
 
-# Exit codes of the launcher (spawners/files/launcher.py) that it could not explain to the hub,
+# Exit codes of the launcher (spawners/launch) that it could not explain to the hub,
 # and of the shell that starts it.
 EXITS = {
     69: "it could not reach the hub from its node",

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import os
 import pwd
 import socket
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from spawners import role
-
-SOURCE = Path(role.__file__).with_name("files") / "launcher.py"
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("practicum_launcher", SOURCE)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-launcher = load()
-
+from spawners.launch import environment, node, server
 
 # --- wrappers -----------------------------------------------------------------------------------
 
@@ -104,7 +91,7 @@ def test_the_environment_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
                                         "SBATCH_X": "1", "SUDO_USER": "practicum-hub",
                                         "CUDA_VISIBLE_DEVICES": "0"})  # fmt: skip
     account = pwd.getpwnam("root")
-    env = launcher.session_environment(
+    env = environment.session_environment(
         account, 7, {"JUPYTERHUB_USER": "root"}, Path("/tmp/p"), "/nfs/envs/jupyter", True
     )
     assert {name for name in env if "SLURM" in name or "PMI" in name or "SUDO" in name} == {
@@ -119,18 +106,18 @@ def test_the_environment_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sites_environment_is_everybodys(tmp_path: Path) -> None:
     path = tmp_path / "environment"
     path.write_text('A="x y"\n# B=1\nexport C=\'z\'\n D=a=b \nnonsense\nE=\n1F=2\nG="open\n')
-    assert launcher.site_environment(str(path)) == {
+    assert environment.site_environment(str(path)) == {
         "A": "x y", "C": "z", "D": "a=b", "E": "", "G": '"open'
     }  # fmt: skip
-    assert launcher.site_environment(str(tmp_path / "none")) == {}
+    assert environment.site_environment(str(tmp_path / "none")) == {}
 
 
 def test_a_full_home_moves_what_must_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {})
     account = pwd.getpwnam("root")
-    env = launcher.session_environment(account, 7, {}, Path("/tmp/p"), "/j", False)
+    env = environment.session_environment(account, 7, {}, Path("/tmp/p"), "/j", False)
     assert env["IPYTHONDIR"] == "/tmp/p/ipython"
-    assert launcher.server_arguments(["--x"], Path("/tmp/p"), False) == [
+    assert server.server_arguments(["--x"], Path("/tmp/p"), False) == [
         "--NotebookNotary.data_dir=/tmp/p/notary", "--x"
     ]  # fmt: skip
 
@@ -138,70 +125,72 @@ def test_a_full_home_moves_what_must_be_written(monkeypatch: pytest.MonkeyPatch)
 def test_a_port_is_kept_from_the_moment_it_is_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with pytest.raises(launcher.LaunchError, match=f"no port from {taken} to {taken} is free"):
-            launcher.listen(taken, taken)
-        found = launcher.listen(taken - 3, taken)
+        with pytest.raises(node.LaunchError, match=f"no port from {taken} to {taken} is free"):
+            node.listen(taken, taken)
+        found = node.listen(taken - 3, taken)
         with found:
             port = found.getsockname()[1]
             assert taken - 3 <= port < taken
-            with pytest.raises(launcher.LaunchError):
-                launcher.listen(port, port)
+            with pytest.raises(node.LaunchError):
+                node.listen(port, port)
 
 
 def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
-    folder = launcher.runtime_folder(str(tmp_path), os.getuid(), 7)
+    folder = node.runtime_folder(str(tmp_path), os.getuid(), 7)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)
-    assert launcher.runtime_folder(str(tmp_path), os.getuid(), 7) == folder
+    assert node.runtime_folder(str(tmp_path), os.getuid(), 7) == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (tmp_path / "practicum-5-8").mkdir()
-    with pytest.raises(launcher.LaunchError, match="belongs to somebody else"):
-        launcher.runtime_folder(str(tmp_path), 5, 8)
+    with pytest.raises(node.LaunchError, match="belongs to somebody else"):
+        node.runtime_folder(str(tmp_path), 5, 8)
     (tmp_path / f"practicum-{os.getuid()}-9").symlink_to(folder)
-    with pytest.raises(launcher.LaunchError, match="belongs to somebody else"):
-        launcher.runtime_folder(str(tmp_path), os.getuid(), 9)
-    with pytest.raises(launcher.LaunchError, match="no folder can be made in /no/such"):
-        launcher.runtime_folder("/no/such", 1, 1)
+    with pytest.raises(node.LaunchError, match="belongs to somebody else"):
+        node.runtime_folder(str(tmp_path), os.getuid(), 9)
+    with pytest.raises(node.LaunchError, match="no folder can be made in /no/such"):
+        node.runtime_folder("/no/such", 1, 1)
 
 
 def test_a_missing_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert launcher.check_home(str(tmp_path)) is True
+    assert node.check_home(str(tmp_path)) is True
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(launcher.LaunchError, match="your home folder /no/home cannot be opened"):
-        launcher.check_home("/no/home")
-    assert launcher.check_home("/proc") is False  # nobody can write there
+    with pytest.raises(node.LaunchError, match="your home folder /no/home cannot be opened"):
+        node.check_home("/no/home")
+    assert node.check_home("/proc") is False  # nobody can write there
 
 
 def test_a_missing_environment_is_told() -> None:
-    with pytest.raises(
-        launcher.LaunchError, match=r"/nfs/envs/server/current is missing or incompl"
-    ):
-        launcher.check_environment("/nfs/envs/server")
+    with pytest.raises(node.LaunchError, match=r"/nfs/envs/server/current is missing or incompl"):
+        node.check_environment("/nfs/envs/server")
 
 
-def run_launcher(tmp_path: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one file, as it is on the nodes."""
+    path = tmp_path_factory.mktemp("launcher") / "launcher.py"
+    path.write_bytes(role.launcher())
+    return path
+
+
+def test_without_munge_the_exit_code_tells(launcher: Path, tmp_path: Path) -> None:
     options = {
         "hub-url": "http://127.0.0.1:9/hub/api", "hub-uid": "0", "ports": "20000-29999",
-        "jupyter-path": "/j", "server-env": "/no/env", "tmp": str(tmp_path),
-    } | changes  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-I", SOURCE, *(f"--{name}={value}" for name, value in options.items())],
+        "jupyter-path": "/j", "server-env": "/no/env", "tmp": str(tmp_path), "munge": "/no/munge",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", launcher, *(f"--{name}={value}" for name, value in options.items())],
         env={"SLURM_JOB_ID": "7"}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-
-
-def test_without_munge_the_exit_code_tells(tmp_path: Path) -> None:
-    done = run_launcher(tmp_path, munge="/no/munge")
     assert done.returncode == 70
     log = (tmp_path / f"practicum-{os.getuid()}-7" / "session.log").read_text()
     assert "/no/env/current is missing or incomplete" in log
     assert "munge does not work on" in log
 
 
-def test_outside_a_job_it_says_what_it_is() -> None:
+def test_outside_a_job_it_says_what_it_is(launcher: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", SOURCE, "--hub-url=x", "--hub-uid=0", "--ports=1-2",
+        [sys.executable, "-I", launcher, "--hub-url=x", "--hub-uid=0", "--ports=1-2",
          "--jupyter-path=x", "--server-env=x"],
         env={}, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -209,11 +198,17 @@ def test_outside_a_job_it_says_what_it_is() -> None:
 
 
 def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
-    """And nothing newer than Python 3.9 has."""
+    """And nothing newer than Python 3.9 has. What is in functions is the server's."""
     import ast
 
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 9))
-    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+    assert role.launcher() == role.launcher()
+    packed = zipfile.ZipFile(io.BytesIO(role.launcher()))
+    for name in packed.namelist():
+        tree = ast.parse(packed.read(name), feature_version=(3, 9))
+        top = [part for part in tree.body if isinstance(part, ast.Import | ast.ImportFrom)]
+        names = {alias.name for part in top if isinstance(part, ast.Import) for alias in part.names}
+        names |= {
+            part.module or "" for part in top if isinstance(part, ast.ImportFrom) if not part.level
+        }
+        known = {*sys.stdlib_module_names, "practicum_launcher"}
+        assert {one.split(".")[0] for one in names} <= known, name
