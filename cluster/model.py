@@ -122,6 +122,7 @@ class Hub(Model):
     proxy_api_port: Port = 8001
     session_ports: tuple[Port, Port] = (20000, 29999)
     start_timeout: Annotated[int, Field(ge=10)] = 300  # seconds
+    servers_per_person: Annotated[int, Field(ge=1, le=20)] = 3  # at a time
     # A session without activity is stopped then, unless jobs of its owner wait or run; 0: never
     idle_minutes: Annotated[int, Field(ge=0, le=100_000)] = 120
 

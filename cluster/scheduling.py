@@ -54,6 +54,7 @@ class Qos(Model):
     max_submitted_per_user: Annotated[int, Field(ge=0)] = 0
     max_cpus_per_user: Annotated[int, Field(ge=0)] = 0
     max_nodes_per_user: Annotated[int, Field(ge=0)] = 0
+    max_memory_mb_per_user: Annotated[int, Field(ge=0)] = 0
 
 
 class Account(Model):

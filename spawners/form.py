@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.model import Profile
 from cluster.values import seconds
-from spawners import words
+from spawners import amounts
 from spawners.options import MINIMUM_MB, full_time
 
 
@@ -21,9 +21,12 @@ def form(
     last: Mapping[str, Any],
     free: Mapping[str, str],
     kernels: Sequence[tuple[str, str]] = (),
+    modules: Sequence[str] = (),
+    limits: str = "",
 ) -> str:
     """``last``: the options of the last start, chosen again as far as they still exist.
-    ``free``: what is free of each profile, in a sentence. ``kernels``: (name, title)."""
+    ``free``: what is free of each profile, in a sentence. ``kernels``: (name, title).
+    ``limits``: a sentence on what one person may have, for everybody to read."""
     if not profiles:
         return ""
     names = [profile.name for profile in profiles]
@@ -33,16 +36,18 @@ def form(
     cards = "\n".join(
         _card(profile, profile.name == chosen, free.get(profile.name, "")) for profile in profiles
     )
+    note = f'<p class="practicum-limits">{html.escape(limits)}</p>\n' if limits else ""
     return (
         f'<fieldset class="practicum-profiles"><legend>Profile</legend>\n{cards}\n</fieldset>\n'
-        + _advanced(last, kernels)
+        + note
+        + _advanced(last, kernels, modules)
     )
 
 
 def _card(profile: Profile, checked: bool, free: str) -> str:
     mark = " checked" if checked else ""
-    cores = "1 core" if profile.cpus == 1 else f"{profile.cpus} cores"
-    details = f"{cores}, {profile.memory_mb} MB, at most {words.length(seconds(profile.time))}"
+    cores = amounts.count(profile.cpus, "core")
+    details = f"{cores}, {profile.memory_mb} MB, at most {amounts.length(seconds(profile.time))}"
     limits = {
         "cpus": profile.cpus,
         "memory": profile.memory_mb,
@@ -63,9 +68,11 @@ def _card(profile: Profile, checked: bool, free: str) -> str:
     )
 
 
-def _advanced(last: Mapping[str, Any], kernels: Sequence[tuple[str, str]]) -> str:
-    """Less than the profile offers, and the kernel of new notebooks. Empty means the usual."""
-    shown = {key: last.get(key) for key in ("cpus", "memory", "time", "kernel")}
+def _advanced(
+    last: Mapping[str, Any], kernels: Sequence[tuple[str, str]], modules: Sequence[str]
+) -> str:
+    """Less than the profile offers, the kernel of new notebooks, modules. Empty: the usual."""
+    shown = {key: last.get(key) for key in ("cpus", "memory", "time", "kernel", "modules")}
     opened = " open" if any(shown.values()) else ""
     fields = [
         _field("cpus", "Cores", shown["cpus"], 'type="number" min="1" inputmode="numeric"'),
@@ -80,7 +87,26 @@ def _advanced(last: Mapping[str, Any], kernels: Sequence[tuple[str, str]]) -> st
         f'<details class="practicum-advanced"{opened}><summary>Advanced</summary>\n'
         "<p>Ask for less than the profile offers and you may start sooner. "
         "Leave a field empty for all of it.</p>\n"
-        f'<div class="practicum-fields">{"".join(fields)}</div></details>'
+        f'<div class="practicum-fields">{"".join(fields)}</div>'
+        f"{_modules(shown['modules'], modules)}</details>"
+    )
+
+
+def _modules(chosen: Any, modules: Sequence[str]) -> str:
+    if not modules:
+        return ""
+    last = chosen if isinstance(chosen, list | tuple) else ()
+    boxes = []
+    for name in modules:
+        mark = " checked" if name in last else ""
+        text = html.escape(name)
+        boxes.append(
+            f'<label><input type="checkbox" name="modules" value="{text}"{mark}> {text}</label>'
+        )
+    return (
+        '<fieldset class="practicum-modules"><legend>Modules loaded at the start</legend>'
+        f'<div class="practicum-list" tabindex="0" role="group" aria-label="Modules">'
+        f"{''.join(boxes)}</div></fieldset>"
     )
 
 

@@ -6,6 +6,7 @@ One function, :func:`choose`, judges the form's fields and the REST API's JSON a
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import re
@@ -16,7 +17,9 @@ from typing import Any
 from cluster.model import Profile
 from cluster.values import seconds
 
-KEYS = ("profile", "cpus", "memory", "time", "kernel")
+KEYS = ("profile", "cpus", "memory", "time", "kernel", "modules")
+SEVERAL = ("modules",)  # fields of the form that may come more than once
+MOST_MODULES = 20
 TIME = re.compile(r"(\d{1,2}-)?\d{1,3}:\d{2}(:\d{2})?")
 MINIMUM_MB = 64
 MINIMUM_SECONDS = 60
@@ -29,13 +32,14 @@ class OptionError(ValueError):
 @dataclass(frozen=True)
 class Choice:
     """A checked choice. ``time`` as Slurm reads it, [D-]HH:MM:SS; ``kernel`` is that of new
-    notebooks, "" for the usual one."""
+    notebooks, "" for the usual one; ``modules`` are loaded before the server starts."""
 
     profile: Profile
     cpus: int
     memory_mb: int
     time: str
     kernel: str = ""
+    modules: tuple[str, ...] = ()
 
 
 def arguments(choice: Choice) -> tuple[str, ...]:
@@ -62,14 +66,18 @@ def offered(profiles: Sequence[Profile], groups: Collection[str]) -> tuple[Profi
     return tuple(item for item in profiles if not item.groups or set(item.groups) & set(groups))
 
 
-def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """A form's fields (each a list) as options; a field left empty is not chosen.
 
-    OptionError when a field comes twice. Unknown fields are kept: :func:`choose` names them.
+    OptionError when a field comes twice that may not. Unknown fields are kept: :func:`choose`
+    names them.
     """
-    options = {}
+    options: dict[str, Any] = {}
     for key, values in form.items():
         if key == "_xsrf":
+            continue
+        if key in SEVERAL:
+            options[key] = list(values)
             continue
         if len(values) != 1:
             raise OptionError(f"The field {_shown(key)} was sent {len(values)} times.")
@@ -81,11 +89,30 @@ def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     return options
 
 
+def is_told(body: bytes) -> bool:
+    """Whether a request's body chooses anything: a form always does, JSON does by its options.
+    JupyterHub has read it already, so whatever cannot be read here is taken for a choice."""
+    if not body.strip():
+        return False
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return True
+    if not isinstance(data, dict):
+        return bool(data)
+    if "user_options" in data or "display_name" in data:
+        return data.get("user_options") is not None
+    return bool(data)
+
+
 def choose(
-    options: Mapping[str, Any], profiles: Sequence[Profile], kernels: Sequence[str] = ()
+    options: Mapping[str, Any],
+    profiles: Sequence[Profile],
+    kernels: Sequence[str] = (),
+    modules: Collection[str] = (),
 ) -> Choice:
     """The choice that ``options`` make among the offered ``profiles``; the first is the default.
-    ``kernels`` are the names of those that there are.
+    ``kernels`` and ``modules`` are the names of those that there are.
 
     OptionError says what cannot be had and what can.
     """
@@ -110,7 +137,47 @@ def choose(
         _number("memory", options.get("memory"), MINIMUM_MB, profile.memory_mb),
         _time(options.get("time"), profile),
         _kernel(options.get("kernel"), kernels),
+        _modules(options.get("modules"), modules),
     )
+
+
+def recall(
+    options: Mapping[str, Any],
+    profiles: Sequence[Profile],
+    kernels: Sequence[str] = (),
+    modules: Collection[str] = (),
+) -> Choice:
+    """The choice of an earlier start, made again: what can no longer be had is left out.
+
+    OptionError only when there is no profile at all.
+    """
+    kept: dict[str, Any] = {}
+    for key in KEYS:  # the profile comes first: the others are measured by it
+        if key not in options:
+            continue
+        try:
+            choose({**kept, key: options[key]}, profiles, kernels, modules)
+        except OptionError:
+            if key == "profile":
+                break  # the rest was meant for a profile that is gone
+        else:
+            kept[key] = options[key]
+    return choose(kept, profiles, kernels, modules)
+
+
+def _modules(names: Any, modules: Collection[str]) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if not isinstance(names, list | tuple):
+        raise OptionError(f"modules {_shown(names)} cannot be had: it is a list of names.")
+    if len(names) > MOST_MODULES:
+        raise OptionError(f"At most {MOST_MODULES} modules can be loaded, not {len(names)}.")
+    for name in names:
+        if not isinstance(name, str) or name not in modules:
+            raise OptionError(
+                f"There is no module {_shown(name)} to start with; `module avail` lists them."
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def _kernel(name: Any, kernels: Sequence[str]) -> str:

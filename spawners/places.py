@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,11 +63,13 @@ def number_of(out: str) -> str:
 
 @dataclass(frozen=True)
 class Slurm:
-    """A job of the user's own, by two commands that sudo allows."""
+    """A job of the user's own, by two commands that sudo allows. ``explain`` makes sbatch's
+    reason plain."""
 
     sudo: str = "/usr/bin/sudo"
     sbatch: str = "/usr/bin/sbatch"
     scancel: str = "/usr/bin/scancel"
+    explain: Callable[[str], str] = str
 
     async def submit(self, user: str, script: str) -> str:
         argv = as_user(self.sudo, user, self.sbatch, "--parsable")
@@ -78,7 +81,7 @@ class Slurm:
         if not number:
             said = words.sbatch_error(done.err if done.status else done.out)
             log.error("sbatch for %s: exit %d, %s", user, done.status, said)
-            raise SessionError(f"Slurm refused the job: {said.rstrip('.')}.")
+            raise SessionError(f"Slurm refused the job: {self.explain(said).rstrip('.')}.")
         return number
 
     async def cancel(self, user: str, number: str) -> None:

@@ -18,8 +18,9 @@ from traitlets import List, Unicode, default
 
 from cluster.load import load_public
 from cluster.model import Cluster
+from cluster.scheduling import Qos
 from cluster.text import clean
-from spawners import handover, login, words
+from spawners import handover, limits, login, words
 from spawners.places import JOB_ID, Place
 from spawners.waiting import Stage, progress_of, told
 from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
@@ -202,7 +203,12 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     def progress_now(self) -> tuple[int, str]:
         """How far (percent) and in words."""
-        return progress_of(self._stage, self._view, time.time())
+        return progress_of(self._stage, self._view, time.time(), self._qos())
+
+    def _qos(self) -> Qos | None:
+        """Whose limits hold for the job that waits."""
+        job = self._view.job
+        return limits.qos_of(self.cluster, job.partition) if job else None
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Events for JupyterHub's page, each when something changes."""

@@ -35,7 +35,7 @@ from typing import Any
 
 from cluster.model import NodeRole, Profile
 from cluster.values import seconds
-from spawners import api, form, handover, login, options, script, supply, words
+from spawners import api, form, handover, limits, login, modules, options, script, supply, words
 from spawners.errors import SessionError
 from spawners.options import Choice, OptionError
 from spawners.places import Place, Slurm
@@ -71,26 +71,45 @@ class PracticumSpawner(RunningSession):
         profiles = self.offered()
         if len(profiles) < 2:
             return ""
-        state = await supply.shared(self.cluster)
-        kernels = [(kernel.name, kernel.title) for kernel in self.cluster.kernels]
-        return form.form(profiles, self.user_options, state.sentences(profiles), kernels)
+        cluster = self.cluster
+        state = await supply.shared(cluster)
+        return form.form(
+            profiles,
+            self.user_options,
+            state.sentences(profiles),
+            [(kernel.name, kernel.title) for kernel in cluster.kernels],
+            await modules.shared(cluster),
+            limits.offer(cluster),
+        )
 
-    def options_from_form(self, form_data: Mapping[str, Any]) -> dict[str, str]:
+    def options_from_form(self, form_data: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return options.from_form(form_data)
         except OptionError as error:
             raise SessionError(str(error), reason="options", status_code=400) from None
 
-    def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
-        """Form and REST alike end here. What was refused is not kept for the next time."""
+    async def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
+        """Form and REST alike end here. What was refused is not kept for the next time, and a
+        start without a word takes what is left of the last choice."""
+        kernels = [kernel.name for kernel in self.cluster.kernels]
+        judge = options.choose if self._was_told() else options.recall
         try:
-            kernels = [kernel.name for kernel in self.cluster.kernels]
-            self._choice = options.choose(user_options, self.offered(), kernels)
+            known = await modules.shared(self.cluster)
+            self._choice = judge(user_options, self.offered(), kernels, known)
         except OptionError as error:
             self._choice = None
             self.orm_spawner.user_options = {}
             self._commit()
             raise SessionError(str(error), reason="options", status_code=400) from None
+
+    def _was_told(self) -> bool:
+        """Whether this start's request chose anything; if not, its options are the last start's."""
+        request = getattr(self.handler, "request", None)
+        if request is None:
+            return True
+        if request.method == "GET":
+            return bool(set(request.query_arguments) - {"_xsrf", "next", "display_name"})
+        return options.is_told(request.body)
 
     # --- start -----------------------------------------------------------------------------
 
@@ -104,7 +123,8 @@ class PracticumSpawner(RunningSession):
                 await self._submit()
                 return await self._session()
         except TimeoutError:
-            raise SessionError(too_late(self._view, self.start_timeout), reason="timeout") from None
+            said = too_late(self._view, self.start_timeout, self._qos())
+            raise SessionError(said, reason="timeout") from None
         finally:
             self._awaiting = False
 
@@ -138,7 +158,7 @@ class PracticumSpawner(RunningSession):
         """Where this session runs, or will by what was chosen."""
         local = login.NUMBER.fullmatch(self.job_id)
         if local is None and (self.job_id or not (self._choice and self._choice.profile.login)):
-            return Slurm(self.sudo_path, self.sbatch_path, self.scancel_path)
+            return Slurm(self.sudo_path, self.sbatch_path, self.scancel_path, self._plainly)
         name = local[1] if local else self._chosen().profile.name
         limits = {item.name: item.time for item in self.cluster.profiles}
         return login.Login(
@@ -148,14 +168,18 @@ class PracticumSpawner(RunningSession):
             sudo=self.sudo_path,
         )
 
+    def _plainly(self, said: str) -> str:
+        """sbatch's reason, where it is about what this person may have."""
+        return limits.refusal(said, self.cluster, self._chosen().profile.partition)
+
     def _chosen(self) -> Choice:
         """What was chosen; after a restart of the hub that is in the database."""
         if self._choice is None:
             kernels = [kernel.name for kernel in self.cluster.kernels]
-            try:
-                self._choice = options.choose(self.user_options or {}, self.offered(), kernels)
-            except OptionError:  # a profile that is no longer there
-                self._choice = options.choose({}, self.offered())
+            stored = self.user_options or {}
+            # of modules as they were checked then: their folder may be away now
+            named = modules.plain(stored.get("modules"))
+            self._choice = options.recall(stored, self.offered(), kernels, named)
         return self._choice
 
     async def _submit(self) -> None:
@@ -217,6 +241,7 @@ class PracticumSpawner(RunningSession):
             "env": handover.session_env(self.get_env(), set(self.environment)),
             "args": [str(arg) for arg in [*self.get_args(), *options.arguments(self._chosen())]],
             "seconds": seconds(self._chosen().time),
+            "modules": list(self._chosen().modules),
             "extensions": [
                 *self.server_extensions,
                 *handover.course_extensions(self.cluster, self.user.name),

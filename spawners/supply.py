@@ -16,7 +16,7 @@ from cluster.model import Cluster, Profile
 from cluster.sinfo import NodeState
 from cluster.slurm import ENVIRONMENT, Job, Query, SlurmError
 from cluster.slurm_text import whole
-from spawners import words
+from spawners import amounts
 from spawners.commands import ask
 from spawners.watcher import Crowd, Kind, Watcher, kind_of
 
@@ -133,14 +133,14 @@ def sentence(supply: Supply, now: float) -> str:
     if not supply.nodes:
         return "No node of its partition can be used at the moment"
     nodes = f"{supply.nodes} of {supply.nodes_all} nodes"
-    free = f"{supply.cpus} cores and {words.memory(supply.memory_mb)} on {nodes}"
+    free = f"{supply.cpus} cores and {amounts.memory(supply.memory_mb)} on {nodes}"
     if supply.places and not supply.crowd.waiting:
         return f"Starts at once: {free} are free"
     wait = f"{supply.crowd.waiting} waiting" if supply.crowd.waiting else ""
     if supply.places:
         return f"Free: {free}; {wait}"
     end = supply.crowd.first_end
-    first = f"the first job ends by {words.clock(end, now)}" if end and end > now else ""
+    first = f"the first job ends by {amounts.clock(end, now)}" if end and end > now else ""
     return "; ".join(part for part in ("Full now", first, wait) if part)
 
 

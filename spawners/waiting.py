@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+from cluster.scheduling import Qos
 from cluster.text import clean
-from spawners import words
+from spawners import amounts, words
 from spawners.watcher import Kind, View
 
 
@@ -18,8 +19,9 @@ class Stage(Enum):
     READY = "ready"  # its server has reported
 
 
-def progress_of(stage: Stage, view: View, now: float) -> tuple[int, str]:
-    """How far a start is (percent) and in words. ``now``: seconds since 1970."""
+def progress_of(stage: Stage, view: View, now: float, qos: Qos | None = None) -> tuple[int, str]:
+    """How far a start is (percent) and in words. ``now``: seconds since 1970; ``qos``: whose
+    limits hold for the job, if known."""
     if stage is Stage.SUBMITTING:
         return 5, "Asking Slurm for a place"
     if view.kind is Kind.RUNNING and view.node:
@@ -30,7 +32,12 @@ def progress_of(stage: Stage, view: View, now: float) -> tuple[int, str]:
         return 50, f"Running on {view.node}"
     if view.kind is Kind.WAITING and view.job is not None:
         return 20, words.waiting(
-            view.job, view.place, now, cpus=view.crowd.cpus, first_end=view.crowd.first_end
+            view.job,
+            view.place,
+            now,
+            cpus=view.crowd.cpus,
+            first_end=view.crowd.first_end,
+            qos=qos,
         )
     if view.kind is Kind.PAUSED:
         return 20, "Slurm has paused the job; it may go on"
@@ -44,14 +51,15 @@ def told(view: View, now: float) -> str:
     if view.kind is not Kind.RUNNING or not view.node or view.job is None:
         return ""
     text = f"job {view.job.job_id} on {view.node}" if view.job.job_id else f"on {view.node}"
-    return f"{text}, ends at {words.clock(view.ends, now)}" if view.ends else text
+    return f"{text}, ends at {amounts.clock(view.ends, now)}" if view.ends else text
 
 
-def too_late(view: View, limit: int) -> str:
+def too_late(view: View, limit: int, qos: Qos | None = None) -> str:
     """Why there is no session after ``limit`` seconds, and what to do."""
     if view.kind is Kind.WAITING and view.job is not None:
         return (
-            f"Your session found no place within {limit} s: {words.reason(view.job.reason)}. "
+            f"Your session found no place within {limit} s: "
+            f"{words.reason(view.job.reason, qos)}. "
             "Try again later, or choose a smaller profile."
         )
     if view.kind is Kind.RUNNING:

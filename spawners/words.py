@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 
 from cluster.sacct import Record
+from cluster.scheduling import Qos
 from cluster.slurm import Job
 from cluster.slurm_text import JobState
 from cluster.text import clean
+from spawners import limits
+from spawners.amounts import clock, count, span
 
 # Job reason codes, squeue(1) "JOB REASON CODES". Every value finishes "Waiting: ...".
 REASONS = {
@@ -36,7 +38,7 @@ REASONS = {
     "NonZeroExitCode": "its last try failed",
     "SystemFailure": "a node had a fault",
 }
-LIMIT = re.compile(r"^(QOS|Assoc)(Grp|Max)?\w*")
+LIMIT = re.compile(r"^(QOS|Assoc)")
 UNAVAILABLE = re.compile(r"^ReqNodeNotAvail|^\(?Nodes? required for job are DOWN")
 
 # Exit codes of the launcher (spawners/launch) that it could not explain to the hub,
@@ -64,10 +66,12 @@ ENDS = {
 }
 
 
-def reason(word: str) -> str:
-    """Why a job waits, from squeue's word for it."""
+def reason(word: str, qos: Qos | None = None) -> str:
+    """Why a job waits, from squeue's word for it. ``qos``: whose limits hold for it, if known."""
     if word in REASONS:
         return REASONS[word]
+    if limit := limits.reason(word, qos):
+        return limit
     if UNAVAILABLE.match(word):
         return "the nodes it needs are down or kept for others"
     if LIMIT.match(word):
@@ -89,17 +93,22 @@ FULL = ("Resources", "Priority")  # reasons that end when other jobs do
 
 
 def waiting(
-    job: Job, place: int | None, now: float, *, cpus: int = 0, first_end: int | None = None
+    job: Job,
+    place: int | None,
+    now: float,
+    *,
+    cpus: int = 0,
+    first_end: int | None = None,
+    qos: Qos | None = None,
 ) -> str:
     """One sentence for a job that waits. ``place`` counts from 1; ``now``: seconds since 1970.
 
     ``cpus`` are in use by the running jobs of its partition, the first of which has to end at
     ``first_end`` (seconds since 1970).
     """
-    text = f"Waiting: {reason(job.reason)}"
+    text = f"Waiting: {reason(job.reason, qos)}"
     if job.reason in FULL and cpus:
-        cores = "1 core" if cpus == 1 else f"{cpus} cores"
-        text += f" ({cores} of partition {clean(job.partition, 60)} in use"
+        text += f" ({count(cpus, 'core')} of partition {clean(job.partition, 60)} in use"
         if first_end is not None and first_end > now:
             text += f", the first job there ends by {clock(first_end, now)}"
         text += ")"
@@ -108,43 +117,6 @@ def waiting(
     if job.started is not None and job.started > now:
         text += f"; expected to start in {span(job.started - now)}"
     return text
-
-
-def clock(moment: float, now: float) -> str:
-    """A time of day on this machine's clock, with the date unless it is within the day."""
-    layout = "%H:%M" if moment - now < 20 * 3600 else "%a %d %b, %H:%M"
-    return time.strftime(layout, time.localtime(moment))
-
-
-def length(seconds: int) -> str:
-    """A limit of time as people say it: 4 hours, 1 day 12 hours, 90 minutes."""
-    if seconds % 3600:
-        return _count(seconds // 60, "minute")
-    days, hours = divmod(seconds // 3600, 24)
-    parts = [_count(number, unit) for number, unit in ((days, "day"), (hours, "hour")) if number]
-    return " ".join(parts)
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
-
-
-def memory(megabytes: int) -> str:
-    """An amount of memory as people say it."""
-    return f"{megabytes / 1024:.1f} GB" if megabytes >= 1024 else f"{megabytes} MB"
-
-
-def span(seconds: float) -> str:
-    """A length of time as people say it, coarse so that it does not change all the time."""
-    minutes = seconds / 60
-    if minutes < 1.5:
-        return "about a minute"
-    if minutes < 10:
-        return f"about {round(minutes)} minutes"
-    if minutes < 90:
-        return f"about {round(minutes / 5) * 5} minutes"
-    hours = minutes / 60
-    return f"about {round(hours)} hours" if hours < 36 else f"about {round(hours / 24)} days"
 
 
 def ending(state: JobState | None, record: Record | None) -> str:

@@ -76,6 +76,7 @@ def limits(item: Qos) -> dict[str, int]:
         "maxsubmitpu": item.max_submitted_per_user,
         "cpus": item.max_cpus_per_user,
         "nodes": item.max_nodes_per_user,
+        "memory": item.max_memory_mb_per_user,
     }
 
 

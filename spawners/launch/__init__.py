@@ -11,7 +11,8 @@ nothing else of practicum. In order:
 3. the session from the hub, by munge: both sides prove who they are by the cluster's key, and
    nothing secret is in the job's environment, script or files;
 4. the environment of kernels and terminals: the account's, without Slurm's variables but
-   SLURM_JOB_ID and PRACTICUM_JOB_ID, which are equal in the session and nowhere else;
+   SLURM_JOB_ID and PRACTICUM_JOB_ID, which are equal in the session and nowhere else; then the
+   modules that were chosen;
 5. JupyterHub's single-user server, in this process, with only the extensions needed;
 6. the port's report, when the server is about to answer.
 

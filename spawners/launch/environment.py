@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import subprocess
 from pathlib import Path
+
+from .node import LaunchError, node_name
 
 # Slurm's, what process managers leave behind, and sudo's; all but SLURM_JOB_ID goes.
 FOREIGN = re.compile(
@@ -16,6 +19,8 @@ SITE = "/etc/environment"
 SITE_LINE = re.compile(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)=(["']?)(.*?)\2\s*$""", re.MULTILINE)
 BIN = "/usr/local/lib/practicum/bin"
 OWN_JUPYTER = "/usr/local/lib/practicum/jupyter"  # the banner before the end
+MODULES = "/usr/local/lib/practicum/modules.sh"  # makes `module` work in bash
+MODULES_SECONDS = 30
 PATHS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
 
@@ -56,3 +61,30 @@ def session_environment(
         env["IPYTHONDIR"] = str(folder / "ipython")
     env.update(given)
     return env
+
+
+def with_modules(env: dict[str, str], modules: list[str], init: str = MODULES) -> dict[str, str]:
+    """The environment after `module load`, as a terminal would have it. LaunchError with what
+    Lmod said when one cannot be loaded."""
+    if not modules:
+        return env
+    load = '. "$0" && module load "$@" && exec env -0'
+    try:
+        done = subprocess.run(
+            ["/bin/bash", "--norc", "-c", load, init, *modules],
+            env=env,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=MODULES_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(f"the modules could not be loaded on {node_name()}: {error}") from None
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())[:300]
+        names = " ".join(modules)
+        raise LaunchError(f"the modules {names} could not be loaded on {node_name()}: {said}")
+    pairs = (item.partition("=") for item in os.fsdecode(done.stdout).split("\0") if item)
+    loaded = {name: value for name, _, value in pairs if name != "_"}
+    # for terminals, whose /etc/profile sets PATH anew
+    return {**loaded, "PRACTICUM_MODULES": " ".join(modules)}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .environment import session_environment
+from .environment import session_environment, with_modules
 from .hub import Hub
 from .node import (
     EXIT_MUNGE,
@@ -64,6 +64,7 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     given = {str(name): str(value) for name, value in session["env"].items()}
     given["JUPYTERHUB_SERVICE_URL"] = _with_port(given["JUPYTERHUB_SERVICE_URL"], port)
     env = session_environment(account, job, given, folder, options.jupyter_path, home_works)
+    env = with_modules(env, [str(name) for name in session.get("modules", ())])
     os.environ.clear()
     os.environ.update(env)
     Path(env["JUPYTER_RUNTIME_DIR"]).mkdir(0o700, exist_ok=True)

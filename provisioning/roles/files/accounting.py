@@ -7,7 +7,7 @@ Usage: accounting.py [--check] WANTED.json
 
 WANTED: {"cluster": name,
          "qos": {name: {"priority": n, "maxwall": minutes, "maxjobspu": n, "maxsubmitpu": n,
-                        "cpus": n, "nodes": n}},
+                        "cpus": n, "nodes": n, "memory": MB}},
          "accounts": {name: {"share": n, "cpu_minutes": n, "qos": [name], "coordinators": [user]}},
          "users": {name: [account, ...]}, "operators": [name]}
 0 means no limit. The first account of a user and the first QOS of an account are the defaults.
@@ -23,6 +23,7 @@ With --check nothing is changed: exit 0 means there is nothing to do, 1 that the
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -89,6 +90,15 @@ def tres(text: str) -> dict[str, int]:
     return {name: number(value) for name, _, value in pairs}
 
 
+def megabytes(text: str) -> int:
+    """The memory in cpu=8,mem=2000M,node=2: sacctmgr writes 2000M, or 2G where that is whole."""
+    found = re.search(r"(?:^|,)mem=(\d+(?:\.\d+)?)([KMGT]?)", text)
+    if not found:
+        return 0
+    factor = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[found[2]]
+    return round(float(found[1]) * factor)
+
+
 def read_state(cluster: str) -> State:
     # Each call mostly waits for slurmdbd (0.2 s, no CPU), and a check runs with every plan.
     here = "cluster=" + cluster
@@ -117,6 +127,7 @@ def read_state(cluster: str) -> State:
             "maxsubmitpu": number(submitted),
             "cpus": tres(most).get("cpu", 0),
             "nodes": tres(most).get("node", 0),
+            "memory": megabytes(most),
             "deny": "DenyOnLimit" in flags,
         }
     if cluster not in state.clusters:
@@ -182,7 +193,8 @@ def make_qos(name: str, limits: dict[str, int], there: dict[str, Any] | None) ->
             f"maxwall={f'{wall // 1440}-{wall // 60 % 24:02d}:{wall % 60:02d}:00' if wall else -1}",
             "maxjobsperuser=" + limit(limits["maxjobspu"]),
             "maxsubmitjobsperuser=" + limit(limits["maxsubmitpu"]),
-            f"maxtresperuser=cpu={limit(limits['cpus'])},node={limit(limits['nodes'])}",
+            f"maxtresperuser=cpu={limit(limits['cpus'])},node={limit(limits['nodes'])},"
+            f"mem={limit(limits['memory'])}",
             # told at once by sbatch, instead of a job that waits for ever
             "flags=DenyOnLimit",
         ]  # fmt: skip
