@@ -19,7 +19,6 @@ from hub import pages, paths
 from lmod.shells import session_environment
 from spawners.setup import configure as configure_sessions
 
-NAMED_SERVERS = 2  # besides the first one, for each person
 ACTIVITY_SECONDS = 60  # how soon routes come back after a restart of the proxy
 
 
@@ -71,12 +70,15 @@ def _hub(config: Any, cluster: Cluster) -> None:
     # Slurm's queue is the limit: a class of thirty that starts at once waits there, visibly.
     hub.concurrent_spawn_limit = 0
     hub.active_server_limit = 0
-    hub.allow_named_servers = True
-    hub.named_server_limit_per_user = NAMED_SERVERS
+    # besides the first one, which has no name
+    named = cluster.hub.servers_per_person - 1
+    hub.allow_named_servers = named > 0
+    hub.named_server_limit_per_user = named
     # Show the waiting page at once; a queue is seldom empty enough to hold the click.
     hub.tornado_settings = {"slow_spawn_timeout": 1, "slow_stop_timeout": 10}
     # Least privilege: nobody administers the hub by its web pages, no service has a token.
-    # A session's own token may say that it is in use and let its owner in, no more.
+    # A session's own token may say that it is in use and let its owner in, no more: what an
+    # instructor may do for students is the browser's that they are logged in with.
     hub.load_roles = [
         {
             "name": "user",
@@ -88,6 +90,27 @@ def _hub(config: Any, cluster: Cluster) -> None:
             "description": "A session: report activity, let its owner in",
             "scopes": ["users:activity!user", "access:servers!server"],
         },
+        *_instructors(cluster),
+    ]
+
+
+def _instructors(cluster: Cluster) -> list[dict[str, Any]]:
+    """Instructors see who is there, and start and stop students' sessions, which run as those
+    students. They cannot enter them."""
+    students, instructors = cluster.groups_with("student"), cluster.groups_with("instructor")
+    if not students or not instructors:
+        return []
+    of_students = ("list:users", "read:users:name", "read:users:activity", "servers")
+    return [
+        {
+            "name": "instructor",
+            "description": "Instructors: start and stop the sessions of students",
+            "scopes": [
+                "admin-ui",
+                *(f"{scope}!group={group}" for group in students for scope in of_students),
+            ],
+            "groups": list(instructors),
+        }
     ]
 
 

@@ -96,7 +96,7 @@ def is_told(body: bytes) -> bool:
         return False
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     if not isinstance(data, dict):
         return bool(data)

@@ -151,3 +151,23 @@ def _profile_fits(
             (*here, "cpus"),
             f"{profile.cpus} is more than max_cpus_per_node ({limit}) of partition {part.name}",
         )
+    yield from _profile_for_one(cluster, here, profile, part)
+
+
+def _profile_for_one(
+    cluster: Cluster, here: Place, profile: Profile, part: Partition
+) -> Iterator[Problem]:
+    """One person must be able to have it, by the QOS of its partition."""
+    qos = next((qos for qos in cluster.qos if qos.name == part.qos), None)
+    if qos is None:
+        return
+    for key, wanted, limit, name in (
+        ("cpus", profile.cpus, qos.max_cpus_per_user, "max_cpus_per_user"),
+        ("memory_mb", profile.memory_mb, qos.max_memory_mb_per_user, "max_memory_mb_per_user"),
+    ):
+        if limit and wanted > limit:
+            yield Problem(
+                (*here, key),
+                f"{wanted} is more than {name} ({limit}) of {qos.name}, the QOS of partition "
+                f"{part.name}: nobody could start it",
+            )

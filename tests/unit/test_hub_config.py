@@ -49,10 +49,33 @@ def test_the_hub_takes_the_values(applied: Config) -> None:
 
 def test_nobody_has_more_than_the_usual_rights(applied: Config) -> None:
     usual = {role["name"]: set(role["scopes"]) for role in get_default_roles()}
-    for role in applied.JupyterHub.load_roles:
-        assert set(role["scopes"]) <= usual[role["name"]]
+    roles = {role["name"]: role for role in applied.JupyterHub.load_roles}
+    instructor = roles.pop("instructor")
+    for name, role in roles.items():
+        assert set(role["scopes"]) <= usual[name]
         assert not {"users", "groups", "services"} & set(role)
     assert applied.ClusterAuthenticator.admin_users == set()
+    # instructors start and stop students' sessions, and nothing lets them in
+    assert instructor["groups"] == ["instructors"]
+    assert all(
+        scope == "admin-ui" or scope.endswith("!group=students") for scope in instructor["scopes"]
+    )
+    assert not [scope for scope in instructor["scopes"] if "access" in scope or "admin:" in scope]
+
+
+def test_without_students_nobody_instructs() -> None:
+    groups = [{"name": "instructors", "gid": 2001, "role": "instructor"}]
+    users = [{"name": "ines", "uid": 2100, "groups": ["instructors"]}]
+    found = Config()
+    config.apply(found, sample(groups=groups, users=users), SECRETS)
+    assert "instructor" not in {role["name"] for role in found.JupyterHub.load_roles}
+
+
+def test_one_person_has_as_many_servers_as_cluster_toml_says(applied: Config) -> None:
+    assert applied.JupyterHub.named_server_limit_per_user == 2
+    found = Config()
+    config.apply(found, sample(hub={"servers_per_person": 1}), SECRETS)
+    assert not found.JupyterHub.allow_named_servers
 
 
 def test_credentials_are_read_or_missed_in_one_sentence(tmp_path: Path) -> None:
@@ -140,6 +163,11 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         "status_code": 403,
         "base_url": "/hub/",
         "authenticator": ClusterAuthenticator(),
+        "message": "ada is in the group admins.",
+        "status_message": "ada is in the group admins.",
+        "parsed_scopes": {},
+        "failed": True,
+        "failed_message": "Slurm refused the job: no <place>.",
     }
     if name in ("home.html", "spawn_pending.html"):
         values["user"] = Person()
@@ -151,6 +179,9 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         assert 'const server = "spare"' in page  # its Cancel ends that one, not the default
     if name == "error.html":
         assert 'href="/hub/login"' in page
+        assert page.count("ada is in the group admins.") == 1
+    if name == "not_running.html":
+        assert "Slurm refused the job: no &lt;place&gt;." in page
 
 
 async def _accept(_self: Any, _handler: Any, data: dict[str, str]) -> str:

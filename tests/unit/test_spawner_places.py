@@ -12,7 +12,7 @@ from spawner_hub import job
 
 from cluster.model import Profile
 from cluster.slurm_text import JobState
-from spawners import login, words
+from spawners import amounts, login, words
 from spawners.commands import Done
 from spawners.errors import SessionError
 from spawners.keeper import Orphans, is_idle, working
@@ -275,4 +275,4 @@ def test_the_wait_names_the_first_end() -> None:
      (129600, "1 day 12 hours"), (172800, "2 days")],
 )  # fmt: skip
 def test_lengths_of_time(seconds: int, told: str) -> None:
-    assert words.length(seconds) == told
+    assert amounts.length(seconds) == told

@@ -219,7 +219,7 @@ def test_whatever_is_sent_the_choice_stays_within_the_profile(sent: dict[str, An
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ({"gres": "gpu:8"}, "no option 'gres'; the options are profile, cpus, memory, time, kernel."),
+        ({"gres": "gpu:8"}, "no option 'gres'; the options are profile, cpus, memory, time, kernel, modules."),
         ({"profile": "large"}, "There is no profile 'large' for you; the profiles are small."),
         ({"cpus": 3}, "cpus 3 cannot be had: it is a whole number from 1 to 2."),
         ({"cpus": True}, "cpus bool cannot be had: it is a whole number from 1 to 2."),

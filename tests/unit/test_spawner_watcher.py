@@ -155,8 +155,8 @@ def test_the_place_in_the_queue() -> None:
         ({"reason": "ReqNodeNotAvail, UnavailableNodes:node01"},
          "Waiting: the nodes it needs are down or kept for others; place 2 in the queue"),
         ({"reason": "QOSMaxJobsPerUserLimit"},
-         "Waiting: you or your class already use as much as is allowed (QOSMaxJobsPerUserLimit); "
-         "place 2 in the queue"),
+         "Waiting: you have all the running jobs that one person may have at a time; it starts when "
+         "another session or job of yours ends; place 2 in the queue"),
         ({"reason": "Something\x1b[0mNew\n"},
          "Waiting: Slurm says Something [0mNew; place 2 in the queue"),
         ({"reason": "Priority", "started": 1420},
