@@ -7,6 +7,7 @@ A benchmark prints a table for people, and as its last line one JSON object:
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,11 +16,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import requests
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +67,25 @@ def fresh(name: str, roles: Sequence[Role]) -> labs.LabInfo:
     return make(name, roles, provision=False)
 
 
+def main(
+    doc: str | None,
+    roles: Sequence[Role],
+    run: Callable[[labs.LabInfo, argparse.Namespace], None],
+    declare: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """A benchmark's command line: ``declare`` adds its own options, ``run`` gets the lab, which
+    is the benchmark's own unless --lab names one."""
+    parser = argparse.ArgumentParser(description=(doc or "").strip().splitlines()[0])
+    declare(parser)
+    parser.add_argument("--lab", help="a lab that is up already, left as it is")
+    options = parser.parse_args()
+    if options.lab:
+        run(labs.info(options.lab), options)
+        return
+    with own_lab(roles, provision=True) as info:
+        run(info, options)
+
+
 def on_node(
     info: labs.LabInfo, node: str, argv: Sequence[str], *, stdin: str = "", timeout: float = 120
 ) -> str:
@@ -77,6 +98,18 @@ def on_node(
         sys.stderr.write(done.stdout[-2000:] + done.stderr[-2000:])
         done.check_returncode()
     return done.stdout
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    """Until that address answers. SystemExit if it does not."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.3)
+    raise SystemExit(f"{url} does not answer")
 
 
 def quiet_wait(seconds: float = 15, below: float = 0.15) -> None:

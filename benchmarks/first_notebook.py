@@ -259,7 +259,7 @@ def run(info: LabInfo, runs: int) -> None:
                "200 POST /hub/api/practicum/session")  # fmt: skip
     with without_nodejs(info), stock.hub(info) as (url, password):
         peer = Hub("stock", info, url, stock.UNIT, "POST /hub/api/batchspawner")
-        wait_for(peer)
+        common.wait_for(f"{peer.url}/hub/api/")
         ours.log_in(account.password)
         peer.log_in(password)
         for hub in (ours, peer):  # caches, homes
@@ -274,17 +274,6 @@ def run(info: LabInfo, runs: int) -> None:
                 hub.stop()
                 time.sleep(1)
     report(figures["ours"], figures["stock"], rest)
-
-
-def wait_for(hub: Hub, seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        try:
-            if requests.get(f"{hub.url}/hub/api/", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.3)
-    raise SystemExit(f"{hub.name} does not answer at {hub.url}")
 
 
 def report(
@@ -314,17 +303,9 @@ def report(
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--lab", help="a lab that is up already, left as it is")
-    options = parser.parse_args()
-    if options.lab:
-        run(common.labs.info(options.lab), options.runs)
-        return
-    with common.own_lab(ROLES, provision=True) as info:
-        run(info, options.runs)
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, ROLES, lambda info, options: run(info, options.runs), declare)

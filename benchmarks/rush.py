@@ -3,15 +3,17 @@ in turn on the same lab, Slurm, environment, partition, cores and memory.
 
 The people exist on all nodes for the time of the benchmark. Both hubs get a token for each of them
 from their own database (a thousand log-ins are not what is measured); then the same client presses
-Start for all within a second and follows each one's progress to its end.
+Start for all within a second and follows each one's progress to its end. Sessions ask for little
+memory, so that sixty find room on two nodes at once.
 
-forks       processes and threads made on the login node from the first click until the last is
-            ready: the hub's, sudo's and Slurm's, for the sessions run on other nodes. Read from
-            the last process id of the node's own namespace.
-cpu         seconds of the login node's control group in that time: hub, proxy, sudo, Slurm.
+forks       processes that the hub starts, itself and by its children, from the first click until
+            the last is ready (benchmarks/forks.py), above what the sessions themselves need: one
+            sudo and one sbatch for each
+cpu         seconds of all nodes' control groups in that time: hub, proxy, Slurm and the sessions
+cpu_login   of these, the login node's: hub, proxy, sudo, slurmctld
 last        seconds from the first click until the last is ready
 failed      starts that ended without a session
-memory      of the hub's process in the end, MB
+memory_mb   of the hub's process in the end
 """
 
 from __future__ import annotations
@@ -23,17 +25,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import common
+import forks
 import stock
 from common import Group, on_node, say
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from practicum.rooms import ROLES
-from provisioning.lab import LabInfo
+from provisioning.lab import LabInfo, nodes
 
 SIZES = (10, 30, 60)
+NEEDED = 2  # processes that a session needs: sudo and sbatch
+MEMORY_MB = 128  # of each session
 FIRST_UID = 2900
 LIMIT = 900  # seconds for all to be ready
 GROUP = "students"
@@ -68,6 +74,7 @@ class Side:
     database: str
     user: str
     tokens: dict[str, str]
+    body: str = ""  # of the request that starts a session
 
     @property
     def login(self) -> str:
@@ -83,16 +90,15 @@ class Side:
                      json.dumps(list(names)), self.database)
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """The hub's process, as this machine numbers it."""
+        inside = self.run("systemctl", "show", "-P", "MainPID", self.unit).strip()
+        return forks.on_this_machine(int(inside), nodes.machine(self.info.name, self.login))
+
     def memory_mb(self) -> int:
-        pid = self.run("systemctl", "show", "-P", "MainPID", self.unit).strip()
-        status = self.run("cat", f"/proc/{pid}/status")
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) // 1024
-
-
-def forks(side: Side) -> int:
-    """Processes and threads made on the login node so far, what it takes to ask taken off."""
-    first, second = (int(side.run("cat", "/proc/loadavg").split()[-1]) for _ in range(2))
-    return first - (second - first)
 
 
 @contextmanager
@@ -140,7 +146,7 @@ async def press(side: Side, name: str, delay: float) -> bool:
                     say(f"{side.name}, {name}: {event.get('message')}")
 
     try:
-        await client.fetch(HTTPRequest(path, method="POST", headers=headers, body="",
+        await client.fetch(HTTPRequest(path, method="POST", headers=headers, body=side.body,
                                        request_timeout=LIMIT))  # fmt: skip
         await client.fetch(HTTPRequest(f"{path}/progress", headers=headers, request_timeout=LIMIT,
                                        streaming_callback=read))  # fmt: skip
@@ -171,16 +177,21 @@ async def stop_all(side: Side, names: Sequence[str]) -> None:
 
 async def rush(side: Side, names: Sequence[str]) -> dict[str, float]:
     """All press Start within a second; the figures."""
-    login = Group.of_node(side.info.name, side.login)
-    forked, cpu, began = forks(side), login.seconds, time.monotonic()
-    done = await asyncio.gather(
-        *(press(side, name, number / len(names)) for number, name in enumerate(names))
-    )
-    last, used = time.monotonic() - began, login.seconds - cpu
+    groups = [Group.of_node(side.info.name, node.name) for node in side.info.nodes]
+    with forks.counting(side.pid) as counted:
+        before, began = [group.seconds for group in groups], time.monotonic()
+        done = await asyncio.gather(
+            *(press(side, name, number / len(names)) for number, name in enumerate(names))
+        )
+        last = time.monotonic() - began
+        used = [group.seconds - start for group, start in zip(groups, before, strict=True)]
+    if counted.lost:
+        say("the kernel dropped some forks: there were more than counted")
     figures = {
         "last": last,
-        "cpu": used,
-        "forks": float(forks(side) - forked),
+        "cpu": sum(used),
+        "cpu_login": used[0],
+        "forks": float(max(counted.forks - NEEDED * len(names), 0)),
         "failed": float(done.count(False)),
         "memory_mb": float(side.memory_mb()),
     }
@@ -192,13 +203,14 @@ async def rush(side: Side, names: Sequence[str]) -> dict[str, float]:
 def run(info: LabInfo, sizes: Sequence[int]) -> None:
     AsyncHTTPClient.configure(None, max_clients=200)
     login = info.nodes[0]
-    with people(info, max(sizes)) as names, stock.hub(info) as (url, _password):
+    with people(info, max(sizes)) as names, stock.hub(info, MEMORY_MB) as (url, _password):
         ours = Side("ours", info, f"http://{login.address}:8000", "practicum-hub",
-                    "sqlite:////var/lib/practicum-hub/hub.sqlite", "practicum-hub", {})  # fmt: skip
+                    "sqlite:////var/lib/practicum-hub/hub.sqlite", "practicum-hub", {},
+                    json.dumps({"memory": MEMORY_MB}))  # fmt: skip
         peer = Side("stock", info, url, stock.UNIT, f"sqlite:///{stock.FOLDER}/hub.sqlite",
                     "root", {})  # fmt: skip
-        time.sleep(5)  # the stock hub makes its database
         for side in (ours, peer):
+            common.wait_for(f"{side.url}/hub/api/")
             side.make_tokens(names)
         asyncio.run(compare(ours, peer, names, sizes))
 
@@ -221,23 +233,15 @@ def report(ours: dict[str, Any], peer: dict[str, Any]) -> None:
             rows.append([f"{name}, {size}", *(f"{figures[key]:.1f}" for key in KEYS)])
         ratios[size] = {key: common.ratio(peer[size][key], mine[key]) for key in KEYS}
     common.show("rush: all press Start within a second", rows, ["", *KEYS])
-    common.finish("rush", ours, peer, ratios)
+    common.finish("rush", ours, peer, ratios, seconds=round(time.monotonic() - common.STARTED))
 
 
-KEYS = ("last", "cpu", "forks", "failed", "memory_mb")
+KEYS = ("last", "cpu", "cpu_login", "forks", "failed", "memory_mb")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--lab", help="a lab that is up already, left as it is")
-    options = parser.parse_args()
-    if options.lab:
-        run(common.labs.info(options.lab), options.sizes)
-        return
-    with common.own_lab(ROLES, provision=True) as info:
-        run(info, options.sizes)
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--users", type=int, nargs="+", default=list(SIZES), help="how many")
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, ROLES, lambda info, options: run(info, options.users), declare)

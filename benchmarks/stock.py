@@ -59,8 +59,9 @@ c.SlurmSpawner.req_runtime = "04:00:00"
 
 
 @contextmanager
-def hub(info: LabInfo) -> Iterator[tuple[str, str]]:
-    """The stock hub, running; its address and the password of everybody."""
+def hub(info: LabInfo, memory_mb: int | None = None) -> Iterator[tuple[str, str]]:
+    """The stock hub, running; its address and the password of everybody. ``memory_mb`` of each
+    session, else that of the first profile."""
     login = info.nodes[0]
     cluster = load(info.cluster_toml)
     profile = cluster.profiles[0]
@@ -70,7 +71,7 @@ def hub(info: LabInfo) -> Iterator[tuple[str, str]]:
         "port": PORT, "hub_port": HUB_PORT, "proxy_port": PROXY_PORT, "address": login.address,
         "folder": FOLDER, "shared": SHARED, "env": env, "password": password,
         "jupyter": f"{cluster.storage.envs}/jupyter", "partition": profile.partition,
-        "cpus": profile.cpus, "memory": profile.memory_mb,
+        "cpus": profile.cpus, "memory": memory_mb or profile.memory_mb,
     }  # fmt: skip
 
     def run(*argv: str, stdin: str = "") -> str:
