@@ -1,149 +1,206 @@
-"""The watcher and the start page over a long queue: 2,000 jobs, 1,000 nodes.
+"""The watcher and the start page over a long queue: 2,000 jobs and 1,000 more nodes in a lab's real
+Slurm. The jobs are held, and the nodes are there in slurm.conf alone, down.
 
-The queue is a stand-in: two programs named squeue and sinfo that print what Slurm prints for that
-many jobs and nodes, in the format that they are asked for. So what is measured is practicum's own
-part: the processes it starts, reading the answers, and making the form. It is compared with asking
-once for each waiting person, as stock batchspawner does.
+A person's session waits all the time, so the watcher looks every 2 s.
 
-cpu_minute  CPU seconds a minute of the watcher while something starts (a look every 2 s), the
-            stand-in's own included
-form_p95    95th percentile of 200 forms asked for one after the other, ms
+watcher     CPU seconds a minute of the hub's process and its commands while nobody asks for pages
+form_p95    95th percentile of 200 start pages, fetched one after the other through the proxy, ms
+form_max    the slowest of them
+
+Beside it, asking as stock batchspawner does: `sudo squeue -h -j JOB` for each of 30 waiting people
+every half second; CPU seconds a minute of these commands alone, extrapolated from 20 of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import resource
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import common
+import forks
+import requests
+from common import on_node, say
 
-from cluster.model import Cluster, Partition, Profile
-from cluster.slurm import ENVIRONMENT
-from spawners import form, supply
-from spawners.watcher import STARTING, Watcher
+from practicum.rooms import ROLES
+from provisioning.lab import LabInfo, nodes
 
-JOBS, NODES, REQUESTS, LOOKS = 2000, 1000, 200, 15
+USER = "ada"
+REQUESTS, SAMPLE = 200, 20
+ASKERS, STOCK_POLLS = 30, 120  # people; polls a minute of each
+CONF = "/etc/slurm/slurm.conf"
+PARTITION = "notebook"
 
-# Prints %-formats (squeue) and fixed widths (sinfo), as asked for by the argument --format.
-SQUEUE = """#!{python}
-import sys
-layout = next(a for a in sys.argv if a.startswith("--format=")).removeprefix("--format=")
-end = layout[2:layout.index("%", 2)]
-rows = []
-for n in range(1, {jobs} + 1):
-    runs = n <= {jobs} // 2
-    node = f"node{{(n - 1) % {nodes} + 1:04d}}" if runs else ""
-    rows.append([str(n), "work", f"u{{n % 97}}", str(3000 + n % 97), "class",
-                 "RUNNING" if runs else "PENDING", "None" if runs else "Priority", "notebook",
-                 node, "2", str(4000 - n), "1795267024", "1795267030" if runs else "N/A",
-                 "10:00" if runs else "0:00", "4:00:00", "(null)"])
-sys.stdout.write("".join("".join(cell + end for cell in row) + "\\n" for row in rows))
+# Four lines, each of at most 250 nodes, whose addresses nobody answers at.
+FAR = """
+import re, sys
+conf, count = sys.argv[1], int(sys.argv[2])
+text = open(conf).read()
+lines, names = [], []
+for start in range(0, count, 250):
+    last = min(start + 250, count)
+    names.append(f"far[{start + 1:04d}-{last:04d}]")
+    lines.append(f"NodeName={names[-1]} NodeAddr=127.9.{start // 250}.[1-{last - start}] CPUs=4 "
+                 "RealMemory=4000 State=DOWN Reason=benchmark")
+part = re.search(r"^PartitionName=notebook Nodes=\\\\S+", text, re.M)[0]
+text = text.replace(part, "\\\\n".join([*lines, part + "," + ",".join(names)]))
+open(conf, "w").write(text)
+""".replace("\\\\", "\\")
+# In one shell on the node: a connection for each would take minutes.
+HELD = """
+cd /tmp
+seq "$1" | xargs -P 4 -I{} sbatch -Q -H -p batch -J scale -o /dev/null --wrap true >/dev/null
 """
-SINFO = """#!{python}
-import sys
-for n in range(1, {nodes} + 1):
-    print(f"{{f'node{{n:04d}}':<64}}{{'notebook':<64}}{{'mixed':<32}}{{'2/2/0/4':<32}}"
-          f"{{'4000':<16}}{{'600':<16}}")
+ASK = """
+import resource, subprocess, sys
+job, count = sys.argv[1], int(sys.argv[2])
+for _ in range(count):
+    subprocess.run(["sudo", "-u", "root", "squeue", "-h", "-j", job, "-o", "%T %B"],
+                   stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print((used.ru_utime + used.ru_stime) / count)
 """
 
-CLUSTER = Cluster.model_validate(
-    {
-        "cluster": {"name": "scale"},
-        "network": {"subnet": "10.9.0.0/24"},
-        "nodes": [{"name": "login", "address": "10.9.0.1", "roles": ["login", "controller"]}],
-        "partitions": [Partition(name="notebook", nodes="ALL", oversubscribe=8).model_dump()],
-        "profiles": [
-            Profile(name=f"p{number}", title="P", partition="notebook", cpus=number).model_dump()
-            for number in range(1, 6)
-        ],
-    }
-)
+
+class Login:
+    """The login node of the lab, and its hub."""
+
+    def __init__(self, info: LabInfo) -> None:
+        self.info = info
+        self.name = info.nodes[0].name
+        self.hub = info.hub_url.rstrip("/")
+        inside = self.run("systemctl", "show", "-P", "MainPID", "practicum-hub").strip()
+        self.pid = forks.on_this_machine(int(inside), nodes.machine(info.name, self.name))
+
+    def run(self, *argv: str, stdin: str = "", timeout: float = 600) -> str:
+        return on_node(self.info, self.name, argv, stdin=stdin, timeout=timeout)
+
+    def cpu(self) -> float:
+        """CPU seconds of the hub's process and of the commands it has waited for."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(field) for field in fields[11:15]) / 100  # clock ticks, proc_pid_stat(5)
+
+    def restart_slurm(self) -> None:
+        self.run("systemctl", "restart", "slurmctld")
+        limit = time.monotonic() + 60
+        while "UP" not in self.run("scontrol", "ping"):
+            if time.monotonic() > limit:
+                raise SystemExit("slurmctld does not come back")
+            time.sleep(0.5)
 
 
-def cpu() -> float:
-    """CPU seconds of this process and of those that it has waited for."""
-    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF,
-                                                       resource.RUSAGE_CHILDREN))  # fmt: skip
-    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+@contextmanager
+def crowd(login: Login, jobs: int, far: int) -> Iterator[None]:
+    """The nodes and the jobs, taken away in the end."""
+    login.run("cp", "-a", CONF, f"{CONF}.benchmark")
+    try:
+        login.run("python3", "-", CONF, str(far), stdin=FAR)
+        login.restart_slurm()
+        say(f"submitting {jobs} jobs")
+        login.run("runuser", "-u", USER, "--", "sh", "-es", str(jobs), stdin=HELD)
+        rows = int(login.run("sh", "-c", "squeue -h -n scale | wc -l"))
+        known = int(login.run("sh", "-c", f"sinfo -h -N -p {PARTITION} | wc -l"))
+        say(f"{rows} jobs in the queue, {known} nodes in the partition")
+        if rows < jobs or known < far:
+            raise SystemExit("Slurm does not have all of them")
+        yield
+    finally:
+        login.run("scancel", "-n", "scale")
+        login.run("mv", f"{CONF}.benchmark", CONF)
+        login.restart_slurm()
 
 
-async def watch(askers: int) -> float:
-    """CPU seconds a minute for ``askers`` waiting people, all through the one watcher."""
-    watcher = Watcher.shared()
-    began = cpu()
-    for _look in range(LOOKS):
-        await asyncio.gather(
-            *(watcher.view(JOBS - n, submitted=0, max_age=0) for n in range(askers))
+class Person:
+    """Someone at the hub's pages."""
+
+    def __init__(self, login: Login) -> None:
+        self.hub = login.hub
+        self.web = requests.Session()
+        self.web.trust_env = False
+        self.web.get(f"{self.hub}/hub/login", timeout=30).raise_for_status()
+        secret = next(one.password for one in login.info.accounts if one.name == USER)
+        sent = {"username": USER, "password": secret, "_xsrf": self.xsrf}
+        self.web.post(f"{self.hub}/hub/login", data=sent, timeout=60).raise_for_status()
+        self.web.get(f"{self.hub}/hub/home", timeout=30).raise_for_status()
+
+    @property
+    def xsrf(self) -> str:
+        return next(
+            i.value or "" for i in self.web.cookies if i.name == "_xsrf" and "hub" in i.path
         )
-        await asyncio.sleep(0.25)  # looks are 2 s apart; the rest of that costs nothing
-    return (cpu() - began) * 60 / (LOOKS * STARTING)
+
+    def api(self, method: str, path: str) -> Any:
+        url = f"{self.hub}/hub/api/users/{USER}/{path}"
+        return self.web.request(method, url, params={"_xsrf": self.xsrf}, timeout=60)
+
+    def forms(self, count: int) -> list[float]:
+        """Milliseconds of each start page. The server that waits has no name, so this is the
+        page of another."""
+        found = []
+        for _number in range(count):
+            began = time.perf_counter()
+            answer = self.web.get(f"{self.hub}/hub/spawn/{USER}/other", timeout=30)
+            found.append((time.perf_counter() - began) * 1000)
+            if "practicum-profiles" not in answer.text:
+                raise SystemExit(f"that is not the start page: {answer.url}, {answer.status_code}")
+        return found
 
 
-async def ask_each(askers: int) -> float:
-    """The same by one squeue for each person and look, as stock does."""
-    began = cpu()
-    watcher = Watcher()
-    for number in range(askers):
-        await watcher.view(JOBS - number, submitted=0, max_age=0)
-        watcher = Watcher()
-    return (cpu() - began) * 60 / STARTING
+@contextmanager
+def waiting(login: Login, person: Person) -> Iterator[str]:
+    """A session that waits: the watcher looks every 2 s. Its job's number."""
+    change = ["scontrol", "update", f"partitionname={PARTITION}"]
+    login.run(*change, "state=DOWN")
+    try:
+        person.api("POST", "server").raise_for_status()
+        limit, job = time.monotonic() + 60, ""
+        while not job and time.monotonic() < limit:
+            job = login.run("squeue", "-h", "-n", "practicum-hub", "-u", USER, "-o", "%i").strip()
+        yield job
+    finally:
+        person.api("DELETE", "server")
+        login.run(*change, "state=UP")
 
 
-async def forms() -> list[float]:
-    """Milliseconds of each form; every twentieth finds the answers no longer fresh."""
-    found = []
-    for number in range(REQUESTS):
-        if number % 20 == 0:
-            for known in supply._stocks.values():
-                known._made -= supply.FRESH
-        await asyncio.sleep(0.05)
-        began = time.perf_counter()
-        picture = await supply.shared(CLUSTER)
-        form.form(CLUSTER.profiles, {}, picture.sentences(CLUSTER.profiles))
-        found.append((time.perf_counter() - began) * 1000)
-    return found
+def run(info: LabInfo, jobs: int, far: int, seconds: float) -> None:
+    login = Login(info)
+    person = Person(login)
+    with crowd(login, jobs, far), waiting(login, person) as job:
+        person.forms(3)  # caches
+        common.quiet_wait()
+        before, began = login.cpu(), time.monotonic()
+        time.sleep(seconds)
+        watcher = (login.cpu() - before) * 60 / (time.monotonic() - began)
+        times = sorted(person.forms(REQUESTS))
+        each = float(login.run("python3", "-", job, str(SAMPLE), stdin=ASK))
+    report(watcher, each * ASKERS * STOCK_POLLS, times, jobs, far)
 
 
-async def measure(askers: int) -> None:
-    if trouble := (await Watcher.shared().look(0)).error or (await supply.shared(CLUSTER)).error:
-        raise SystemExit(f"the stand-in is not understood: {trouble}")
-    ours, peer = await watch(askers), await ask_each(askers)
-    times = sorted(await forms())
-    p95 = times[int(len(times) * 0.95) - 1]
+def report(watcher: float, peer: float, times: list[float], jobs: int, far: int) -> None:
+    p95, most = times[int(len(times) * 0.95) - 1], times[-1]
     rows = [
-        ["watcher, CPU seconds a minute", f"{ours:.2f}", f"{peer:.2f}"],
-        ["form, 95th percentile, ms", f"{p95:.2f}", ""],
-        ["form, slowest, ms", f"{times[-1]:.2f}", ""],
+        ["asking for the queue, CPU seconds a minute", f"{watcher:.2f}", f"{peer:.2f}"],
+        ["start page, 95th percentile, ms", f"{p95:.1f}", ""],
+        ["start page, slowest, ms", f"{most:.1f}", ""],
     ]
-    common.show(
-        f"{JOBS} jobs, {NODES} nodes, {askers} wait", rows, ["", "one squeue", "one for each"]
-    )
-    mine = {"cpu_minute": round(ours, 3), "form_p95_ms": round(p95, 3),
-            "form_max_ms": round(times[-1], 3)}  # fmt: skip
-    other = {"cpu_minute": round(peer, 3)}
+    common.show(f"{jobs} jobs, {far} more nodes", rows, ["", "practicum", "one squeue for each"])
+    mine = {"watcher": round(watcher, 3), "form_p95": round(p95, 2), "form_max": round(most, 2)}
     common.finish(
-        "queue-scale", mine, other, {"cpu_minute": common.ratio(peer, ours)}, jobs=JOBS, nodes=NODES
-    )
+        "queue-scale", mine, {"watcher": round(peer, 3)},
+        {"watcher": common.ratio(peer, watcher)}, jobs=jobs, nodes=far,
+    )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--askers", type=int, default=30, help="people who wait at once")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="practicum-scale-") as folder:
-        values = {"python": sys.executable, "jobs": JOBS, "nodes": NODES}
-        for name, text in (("squeue", SQUEUE), ("sinfo", SINFO)):
-            program = Path(folder) / name
-            program.write_text(text.format(**values))
-            program.chmod(0o755)
-        ENVIRONMENT["PATH"] = f"{folder}:{ENVIRONMENT['PATH']}"  # a query's own environment
-        asyncio.run(measure(options.askers))
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=30, help="of watching")
 
 
 if __name__ == "__main__":
-    main()
+    common.main(
+        __doc__, ROLES, lambda info, opts: run(info, opts.jobs, opts.nodes, opts.seconds), declare
+    )
