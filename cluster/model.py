@@ -123,6 +123,8 @@ class Hub(Model):
     session_ports: tuple[Port, Port] = (20000, 29999)
     start_timeout: Annotated[int, Field(ge=10)] = 300  # seconds
     servers_per_person: Annotated[int, Field(ge=1, le=20)] = 3  # at a time
+    # TLS between hub, proxy and sessions; left out: on unless there is one machine only
+    internal_tls: bool | None = None
     # A session without activity is stopped then, unless jobs of its owner wait or run; 0: never
     idle_minutes: Annotated[int, Field(ge=0, le=100_000)] = 120
 
@@ -196,6 +198,12 @@ class Cluster(Model):
         if partition.nodes == "ALL":
             return tuple(node.name for node in self.with_role(NodeRole.COMPUTE))
         return tuple(expand(partition.nodes))
+
+    @property
+    def internal_tls(self) -> bool:
+        """Whether hub, proxy and sessions speak TLS with each other."""
+        wanted = self.hub.internal_tls
+        return len(self.machines) > 1 if wanted is None else wanted
 
     def kept_paths(self, node: str) -> frozenset[str]:
         """Files that [[keep]] leaves to the admin on that node."""

@@ -5,10 +5,15 @@ python -I -m hub.app -f /etc/practicum/jupyterhub_config.py
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.httpclient import JupyterHubHTTPClient
+from jupyterhub.utils import make_ssl_context
+from traitlets import Unicode
 
+from hub import paths
 from spawners.keeper import Keeper
 
 
@@ -17,6 +22,23 @@ class PracticumHub(JupyterHub):  # type: ignore[misc]
 
     name = "jupyterhub"
     keeper: Keeper | None = None
+    tls_folder = Unicode(help="Folder with this hub's certificates").tag(config=True)
+
+    def init_internal_ssl(self) -> None:
+        """With internal_ssl: certificates from :mod:`hub.certificates` instead of certipy's, which
+        are ended within a year and whose keys take a Pi a second each."""
+        if not self.internal_ssl:
+            super().init_internal_ssl()
+            return
+        folder = Path(self.tls_folder)
+        self.internal_ssl_key = str(folder / f"{paths.HUB_PAIR}.key")
+        self.internal_ssl_cert = str(folder / f"{paths.HUB_PAIR}.crt")
+        self.internal_ssl_ca = str(folder / paths.TRUST)
+        context = make_ssl_context(
+            self.internal_ssl_key, self.internal_ssl_cert, self.internal_ssl_ca
+        )
+        JupyterHubHTTPClient.clear_instance()
+        JupyterHubHTTPClient.instance(parent=self, _internal_connector_options={"ssl": context})
 
     async def start(self) -> None:
         await super().start()

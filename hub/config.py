@@ -25,7 +25,8 @@ ACTIVITY_SECONDS = 60  # how soon routes come back after a restart of the proxy
 def configure(config: Any) -> None:
     """Fills JupyterHub's config object (``c``). Raises ConfigError in one sentence."""
     cluster = load_public(Path(paths.CLUSTER))
-    apply(config, cluster, read_credentials(os.environ.get("CREDENTIALS_DIRECTORY", "")))
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    apply(config, cluster, read_credentials(folder), folder)
 
 
 def read_credentials(folder: str) -> dict[str, str]:
@@ -43,11 +44,22 @@ def read_credentials(folder: str) -> dict[str, str]:
 
 def api_url(cluster: Cluster) -> str:
     """Where sessions on compute nodes reach the hub."""
-    return f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.api_port}"
+    scheme = "https" if cluster.internal_tls else "http"
+    return f"{scheme}://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.api_port}"
 
 
-def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str]) -> None:
-    """All settings. A pure function of its arguments, but for the config object it fills."""
+def session_url(cluster: Cluster) -> str:
+    """Where a launcher asks for its session. With TLS the hub itself answers nobody without a
+    certificate, and this is where one comes from: through the proxy, then. munge keeps secret
+    what is said."""
+    if not cluster.internal_tls:
+        return api_url(cluster)
+    return f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.port}"
+
+
+def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str], tls: str = "") -> None:
+    """All settings. A pure function of its arguments, but for the config object it fills.
+    ``tls`` is the folder with the hub's certificates."""
     _hub(config, cluster)
     _proxy(config, cluster, secrets[paths.PROXY_TOKEN])
     _people(config, cluster)
@@ -56,11 +68,16 @@ def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str]) -> None:
     config.JupyterHub.cookie_secret = bytes.fromhex(secrets[paths.COOKIE_SECRET])
     config.CryptKeeper.keys = [bytes.fromhex(secrets[paths.CRYPT_KEY])]
     _sessions(config, cluster)
+    if cluster.internal_tls:
+        config.JupyterHub.internal_ssl = True
+        config.PracticumHub.tls_folder = tls
+        config.PracticumSpawner.tls_folder = tls
 
 
 def _hub(config: Any, cluster: Cluster) -> None:
     hub = config.JupyterHub
-    hub.hub_bind_url = f"http://0.0.0.0:{cluster.hub.api_port}"
+    scheme = "https" if cluster.internal_tls else "http"
+    hub.hub_bind_url = f"{scheme}://0.0.0.0:{cluster.hub.api_port}"
     hub.hub_connect_url = api_url(cluster)
     hub.db_url = f"sqlite:///{paths.STATE}/hub.sqlite"
     # A restart of the hub leaves sessions and users connected.
@@ -119,7 +136,8 @@ def _proxy(config: Any, cluster: Cluster, token: str) -> None:
     config.JupyterHub.bind_url = f"http://0.0.0.0:{cluster.hub.port}"
     proxy = config.ConfigurableHTTPProxy
     proxy.should_start = False
-    proxy.api_url = f"http://127.0.0.1:{cluster.hub.proxy_api_port}"
+    scheme = "https" if cluster.internal_tls else "http"
+    proxy.api_url = f"{scheme}://127.0.0.1:{cluster.hub.proxy_api_port}"
     proxy.auth_token = token
 
 
@@ -175,7 +193,7 @@ def _courses(config: Any, cluster: Cluster, secret: str) -> None:
 
 
 def _sessions(config: Any, cluster: Cluster) -> None:
-    configure_sessions(config, cluster, hub_url=api_url(cluster))
+    configure_sessions(config, cluster, hub_url=api_url(cluster), session_url=session_url(cluster))
     config.PracticumSpawner.cluster_file = paths.CLUSTER
     # `module` in terminals, %%bash cells and in the jobs that are submitted from them
     config.Spawner.environment = session_environment(cluster)

@@ -13,12 +13,10 @@ HUB, PROXY = "hub.health", "hub.proxy"
 def ask(cluster: Cluster, node: Node) -> Ask:
     if node.name != cluster.first(NodeRole.LOGIN).name:
         return Ask()
-    return Ask(
-        pages={
-            HUB: (node.address, cluster.hub.api_port, "/hub/health"),
-            PROXY: (node.address, cluster.hub.port, "/hub/health"),
-        }
-    )
+    pages = {PROXY: (node.address, cluster.hub.port, "/hub/health")}
+    if not cluster.internal_tls:  # with TLS the hub answers the proxy and sessions alone
+        pages[HUB] = (node.address, cluster.hub.api_port, "/hub/health")
+    return Ask(pages=pages)
 
 
 def answers(picture: Picture) -> Iterator[Finding]:
@@ -26,7 +24,10 @@ def answers(picture: Picture) -> Iterator[Finding]:
     look = picture.look(node)
     if look is None:
         return
-    hub, proxy = (look.pages.get(key, Page(0, "not asked")) for key in (HUB, PROXY))
+    proxy = look.pages.get(PROXY, Page(0, "not asked"))
+    # A proxy that cannot reach the hub says 503 itself.
+    behind = Page(200 if proxy.status in (0, 200) else proxy.status)
+    hub = behind if picture.cluster.internal_tls else look.pages.get(HUB, Page(0, "not asked"))
     url = f"http://{node.address}:{picture.cluster.hub.port}"
     if hub.status != 200 and look.runs("practicum-hub"):
         text = f"the hub runs on {node.name} but does not answer ({_said(hub)})"

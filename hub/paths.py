@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spawners.certificates import HUB_CA, SESSIONS_CA
+
 USER = "practicum-hub"
 UID = 911  # the group's id too; fixed, since munge credentials are made for this number
 
@@ -14,12 +16,22 @@ ETC = "/etc/practicum"
 CLUSTER = f"{ETC}/cluster.json"
 CONFIG = f"{ETC}/jupyterhub_config.py"
 SECRETS = f"{ETC}/secrets"
+TLS = f"{ETC}/tls"  # certificates, made there
 PAM_SERVICE = "practicum"
 
 # Names of systemd credentials: the file in SECRETS, and the key in the admin's secrets file.
 COOKIE_SECRET = "hub_cookie_secret"  # noqa: S105
 CRYPT_KEY = "hub_crypt_key"
 PROXY_TOKEN = "proxy_token"  # noqa: S105
+
+# Files in TLS, and systemd credentials of the units that need them.
+TRUST = "trust.crt"  # both authorities
+HUB_PAIR, PROXY_PAIR = "hub", "proxy"
+HUB_TLS = (
+    TRUST, f"{HUB_CA}.crt", f"{SESSIONS_CA}.key", f"{SESSIONS_CA}.crt", f"{HUB_PAIR}.key",
+    f"{HUB_PAIR}.crt",
+)  # fmt: skip
+PROXY_TLS = (TRUST, f"{HUB_CA}.crt", f"{PROXY_PAIR}.key", f"{PROXY_PAIR}.crt")
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = Path(__file__).parent / "files"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from cluster.load import public_json
 from cluster.model import Cluster, NodeRole
-from hub import login, paths, units
-from hub.config import api_url
+from hub import certificates, login, paths, units
+from hub.config import session_url
 from kernels.build_env import Spec
 from kernels.environments import LIBRARY, builder, environment
 from provisioning import wheel
-from provisioning.resources import Directory, Group, Link, Package, Resource, Service, User, file
+from provisioning.resources import (
+    Command,
+    Directory,
+    Group,
+    Link,
+    Package,
+    Resource,
+    Service,
+    User,
+    file,
+)
 from provisioning.role import Context, Opening, Role, opening
 from provisioning.roles.slurm import conf_server, is_client
 from provisioning.roles.where import everywhere, on, on_first
@@ -86,6 +96,29 @@ def secrets(context: Context) -> list[Resource]:
     ]  # fmt: skip
 
 
+def tls(context: Context) -> list[Resource]:
+    """Certificates, made on the node; the file of names says when there have to be others."""
+    if not context.cluster.internal_tls:
+        return []
+    ends = str(certificates.RENEW_DAYS * 86400)
+    newest = f"{paths.TLS}/{paths.HUB_PAIR}.crt"
+    names = "".join(f"{name}\n" for name in certificates.names(context.cluster))
+    return [
+        Package(package="openssl"),
+        Directory(path=paths.TLS, mode=0o700),
+        file(f"{paths.TLS}/names", names, notify=("run:hub-certificates",)),
+        Command(
+            id="hub-certificates",
+            check=("openssl", "x509", "-noout", "-checkend", ends, "-in", newest),
+            run=(f"{paths.BIN}/python", "-I", "-m", "hub.certificates"),
+            summary="make the certificates of the hub and its proxy",
+            notify=(*RESTART_PROXY, *RESTART_HUB),
+        ),
+        file(units.PROXY_NAMES, (paths.FILES / "proxy-names.js").read_text(),
+             notify=RESTART_PROXY),
+    ]  # fmt: skip
+
+
 def rights(context: Context) -> list[Resource]:
     """PAM service and sudo rules, checked by visudo before they count."""
     client = is_client(context.cluster, context.node)
@@ -112,6 +145,7 @@ def hub(context: Context) -> list[Resource]:
         Package(package="node-configurable-http-proxy"),
         *application(context),
         *secrets(context),
+        *tls(context),
         *rights(context),
         *login_sessions(context),
         file(paths.CONFIG, units.CONFIG, notify=RESTART_HUB),
@@ -119,7 +153,7 @@ def hub(context: Context) -> list[Resource]:
              notify=RESTART_PROXY),
         file(f"/etc/systemd/system/{PROXY}.service", units.proxy_unit(cluster),
              notify=RESTART_PROXY),
-        file(f"/etc/systemd/system/{HUB}.service", units.hub_unit(), notify=RESTART_HUB),
+        file(f"/etc/systemd/system/{HUB}.service", units.hub_unit(cluster), notify=RESTART_HUB),
         Service(service=PROXY, wait_port=cluster.hub.port),
         Service(service=HUB, wait_port=cluster.hub.api_port, timeout=120),
     ]  # fmt: skip
@@ -130,7 +164,7 @@ def login_sessions(context: Context) -> list[Resource]:
     here = login.profiles(context.cluster)
     if not here:
         return []
-    url = api_url(context.cluster)
+    url = session_url(context.cluster)
     return [
         file(login.MAY_START, login.may_start(context.cluster), mode=0o755),
         file(login.SESSION, login.session(context.cluster, url), mode=0o755),

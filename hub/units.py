@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cluster.model import Cluster, NodeRole
 from hub import login, paths
+from spawners.certificates import HUB_CA
 
+PROXY_NAMES = "/usr/local/lib/practicum/proxy-names.js"
 PROXY_START = "/usr/local/lib/practicum/proxy-start"
 SLURM_ENVIRONMENT = f"{paths.ETC}/slurm-environment"
 CONFIG = """# Written by practicum. Settings follow from cluster.toml: change it there and apply.
@@ -14,13 +16,14 @@ configure(c)
 """
 
 
-def hub_unit() -> str:
+def hub_unit(cluster: Cluster) -> str:
     """practicum-hub.service.
 
     No NoNewPrivileges and nothing that implies it (no seccomp-based setting): both break sudo
     and PAM's password helper. The file system is read-only but for its state.
     """
     secrets = (paths.COOKIE_SECRET, paths.CRYPT_KEY, paths.PROXY_TOKEN)
+    tls = paths.HUB_TLS if cluster.internal_tls else ()
     return f"""# Written by practicum.
 [Unit]
 Description=practicum: the hub
@@ -36,7 +39,7 @@ StateDirectory={paths.USER}
 StateDirectoryMode=0700
 Environment=HOME={paths.STATE} LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
 EnvironmentFile=-{SLURM_ENVIRONMENT}
-{_credentials(secrets)}
+{_credentials(secrets, tls)}
 ExecStart={paths.BIN}/python -I -m hub.app -f {paths.CONFIG}
 Restart=on-failure
 RestartSec=2
@@ -57,7 +60,10 @@ WantedBy=multi-user.target
 def proxy_unit(cluster: Cluster) -> str:
     """practicum-proxy.service: a unit of its own, so that a restart of the hub cuts nobody off."""
     hub = cluster.hub
-    target = f"http://{cluster.first(NodeRole.LOGIN).address}:{hub.api_port}"
+    scheme = "https" if cluster.internal_tls else "http"
+    target = f"{scheme}://{cluster.first(NodeRole.LOGIN).address}:{hub.api_port}"
+    tls = paths.PROXY_TLS if cluster.internal_tls else ()
+    environment = f'Environment="NODE_OPTIONS=--require {PROXY_NAMES}"\n' if tls else ""
     # port 1-1023 is root's
     bind = "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" if hub.port < 1024 else ""
     return f"""# Written by practicum.
@@ -68,10 +74,11 @@ After=network-online.target
 
 [Service]
 DynamicUser=yes
-UMask=0077
-{_credentials((paths.PROXY_TOKEN,))}
+{environment}UMask=0077
+{_credentials((paths.PROXY_TOKEN,), tls)}
 ExecStart={PROXY_START} --ip 0.0.0.0 --port {hub.port} \\
     --api-ip 127.0.0.1 --api-port {hub.proxy_api_port} \\
+{_proxy_tls() if tls else ""}\
     --default-target {target} --error-target {target}/hub/error
 Restart=always
 RestartSec=1
@@ -91,8 +98,23 @@ WantedBy=multi-user.target
 """
 
 
-def _credentials(names: tuple[str, ...]) -> str:
-    return "\n".join(f"LoadCredential={name}:{paths.SECRETS}/{name}" for name in names)
+def _credentials(names: tuple[str, ...], tls: tuple[str, ...]) -> str:
+    files = [*((paths.SECRETS, name) for name in names), *((paths.TLS, name) for name in tls)]
+    return "\n".join(f"LoadCredential={name}:{folder}/{name}" for folder, name in files)
+
+
+def _proxy_tls() -> str:
+    """The proxy's arguments for TLS: with the hub that calls it, with all that it calls.
+
+    %d is systemd's word for the credentials' folder.
+    """
+    pair, hub, trust = f"%d/{paths.PROXY_PAIR}", f"%d/{HUB_CA}.crt", f"%d/{paths.TRUST}"
+    return f"""\
+    --api-ssl-key {pair}.key --api-ssl-cert {pair}.crt --api-ssl-ca {hub} \\
+    --api-ssl-request-cert --api-ssl-reject-unauthorized \\
+    --client-ssl-key {pair}.key --client-ssl-cert {pair}.crt --client-ssl-ca {trust} \\
+    --client-ssl-request-cert --client-ssl-reject-unauthorized \\
+"""
 
 
 def sudoers(cluster: Cluster, *, slurm_environment: bool) -> str:

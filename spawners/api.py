@@ -35,6 +35,7 @@ from tornado import web
 
 from cluster.errors import PracticumError
 from cluster.text import clean
+from spawners.errors import NotYetError, SessionError
 from spawners.munge import Munge, MungeError, Opened
 
 MAX_REPORT = 256  # bytes of a port report
@@ -245,7 +246,9 @@ class SessionHandler(APIHandler):  # type: ignore[misc]
                 raise web.HTTPError(409, "This session has been handed over already.")
             payload = json.dumps({"nonce": message.nonce, **session})
             return await self.munge.close(payload, reader=opened.uid)
-        except PracticumError as error:
+        except NotYetError as error:
+            raise web.HTTPError(503, str(error)) from None
+        except (PracticumError, SessionError) as error:
             self.log.warning("Job %d gets no session: %s", message.job, error)
             spawner.report_failure(f"the hub cannot hand it over: {error}")
             raise web.HTTPError(503, f"The session cannot be handed over: {error}") from None

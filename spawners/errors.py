@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jupyterhub.spawner import SpawnException
 
+from cluster.errors import PracticumError
+
 
 class SessionError(SpawnException):  # type: ignore[misc]
     """A session that does not start. JupyterHub shows ``text`` and logs no traceback."""
@@ -12,3 +14,7 @@ class SessionError(SpawnException):  # type: ignore[misc]
         super().__init__(text, reason=reason, status_code=status_code)
         self.jupyterhub_message = text
         self.jupyterhub_html_message = None
+
+
+class NotYetError(PracticumError):
+    """The session has to ask again in a moment."""

@@ -17,7 +17,7 @@ from sqlalchemy import inspect
 from traitlets import List, Unicode, default
 
 from cluster.load import load_public
-from cluster.model import Cluster
+from cluster.model import Cluster, NodeRole
 from cluster.scheduling import Qos
 from cluster.text import clean
 from spawners import handover, limits, login, words
@@ -26,6 +26,9 @@ from spawners.waiting import Stage, progress_of, told
 from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
 
 STOP_TIMEOUT = 20  # seconds
+# Sessions on the hub's own machine are called by an address that nothing else there goes by, so
+# their certificates are not good for the hub's ports, whoever listens there while it is away.
+HERE = "127.0.0.2"
 
 
 @lru_cache(maxsize=4)
@@ -38,6 +41,7 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     cluster_file = Unicode("/etc/practicum/cluster.json", config=True)
     session_api_url = Unicode("", config=True)
+    tls_folder = Unicode("", config=True)
     launcher = Unicode("/usr/local/lib/practicum/launcher.py", config=True)
     server_env = Unicode("", config=True)
     server_extensions = List(
@@ -135,6 +139,8 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
 
     def address_of(self, node: str) -> str:
         """The node's address by the cluster file; a node that it does not know by its name."""
+        if node == self.cluster.first(NodeRole.LOGIN).name:
+            return HERE
         try:
             return self.cluster.node(node).address
         except KeyError:

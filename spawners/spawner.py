@@ -7,6 +7,7 @@
 ``hub_connect_url``     http://LOGIN:8081, for the sessions' own calls (activity, OAuth)
 ``environment``         JupyterHub's own: what is set there goes into every session
 ``server_extensions``   the Jupyter server extensions that sessions load
+``tls_folder``          with ``internal_ssl``: the folder of hub.certificates
 ``launcher``            /usr/local/lib/practicum/launcher.py
 ``server_env``          "" means ``storage.envs``/server of the cluster file
 ``sudo_path``, ``sbatch_path``, ``scancel_path``, ``munge_path``, ``unmunge_path``
@@ -35,8 +36,20 @@ from typing import Any
 
 from cluster.model import NodeRole, Profile
 from cluster.values import seconds
-from spawners import api, form, handover, limits, login, modules, options, script, supply, words
-from spawners.errors import SessionError
+from spawners import (
+    api,
+    certificates,
+    form,
+    handover,
+    limits,
+    login,
+    modules,
+    options,
+    script,
+    supply,
+    words,
+)
+from spawners.errors import NotYetError, SessionError
 from spawners.options import Choice, OptionError
 from spawners.places import Place, Slurm
 from spawners.running import RunningSession
@@ -231,6 +244,9 @@ class PracticumSpawner(RunningSession):
         """What a session needs, secrets included, once; None the second time."""
         if self._given or not self._awaiting:
             return None
+        tls = await self._tls()
+        if self._given:  # asked twice at once
+            return None
         self._given = True
         if not self.api_token:
             self.api_token = handover.renew_token(self)
@@ -246,7 +262,26 @@ class PracticumSpawner(RunningSession):
                 *self.server_extensions,
                 *handover.course_extensions(self.cluster, self.user.name),
             ],
+            "tls": tls,
         }
+
+    async def create_certs(self) -> dict[str, str]:
+        """None at a start: where the session will run is known when it asks for its secrets."""
+        return {}
+
+    async def _tls(self) -> dict[str, str]:
+        """A certificate for the node's address and the session's time, with its key; {} without
+        TLS. NotYetError while Slurm does not say which node that is."""
+        if not self.internal_ssl:
+            return {}
+        view = self._view if self._view.node else await self._look(0)
+        if not view.node:
+            raise NotYetError("Slurm does not say yet on which node this session runs.")
+        address, limit = self.address_of(view.node), seconds(self._chosen().time)
+        try:
+            return certificates.for_session(self.tls_folder, self._log_name, address, limit)
+        except (OSError, ValueError) as error:
+            raise SessionError(f"The hub has no certificate for it: {error}.") from None
 
     # --- afterwards ------------------------------------------------------------------------
 

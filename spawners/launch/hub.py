@@ -7,11 +7,13 @@ import http.client
 import json
 import re
 import secrets
+import ssl
 import subprocess
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import tls
 from .node import EXIT_HUB, EXIT_MUNGE, LaunchError, node_name
 
 HUB_SECONDS = 120  # a hub that restarts comes back within that
@@ -26,7 +28,8 @@ class Hub:
         parts = urlsplit(options.hub_url)
         if parts.scheme != "http" or not parts.hostname:
             raise LaunchError(f"the hub's address {options.hub_url!r} is not one", EXIT_HUB)
-        self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path
+        self._where = parts.netloc
+        self._url = f"{options.hub_url}/practicum/session"
         self._options = options
         self._job = job
         self._nonce = secrets.token_hex(16)
@@ -35,7 +38,7 @@ class Hub:
         """What this session needs, secrets included. The hub gives it once."""
 
         def ask() -> tuple[int, str]:
-            return self._send("/practicum/session", self._close({"op": "session"}))
+            return self._send(self._url, self._close({"op": "session"}))
 
         credential = self._insist(ask, "hand over the session")
         session = self._open(credential)
@@ -43,12 +46,15 @@ class Hub:
             raise LaunchError("the hub's answer is to another question")
         return session
 
-    def report(self, port: int, token: str) -> None:
-        """The server listens there."""
+    def report(self, port: int, env: dict[str, str]) -> None:
+        """The server listens there. ``env``: what the hub gave; the token goes by TLS if there is
+        any, which the hub's own port then wants from everybody."""
+        token, url = env["JUPYTERHUB_API_TOKEN"], env["JUPYTERHUB_API_URL"]
         headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
 
         def tell() -> tuple[int, str]:
-            return self._send("/batchspawner", json.dumps({"port": port}), headers)
+            where, body = f"{url}/batchspawner", json.dumps({"port": port})
+            return self._send(where, body, headers, tls.context(env))
 
         self._insist(tell, "take the port")
 
@@ -57,7 +63,7 @@ class Hub:
 
         def tell() -> tuple[int, str]:
             message = {"op": "failure", "text": text[:500]}
-            return self._send("/practicum/session", self._close(message))
+            return self._send(self._url, self._close(message))
 
         self._insist(tell, "take a message", limit=UNKNOWN_SECONDS)
 
@@ -76,19 +82,30 @@ class Hub:
             if status not in (0, 404, 429, 500, 502, 503, 504) or waited > patience:
                 said = _message(answer)
                 if not status:
-                    where = f"{self._host}:{self._port}"
                     raise LaunchError(
-                        f"{node_name()} cannot reach the hub at {where}: {said}", EXIT_HUB
+                        f"{node_name()} cannot reach the hub at {self._where}: {said}", EXIT_HUB
                     )
                 raise LaunchError(f"the hub did not {what}: {said}")
             time.sleep(pause)
             pause = min(pause * 1.6, 5)
 
-    def _send(self, path: str, body: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=COMMAND_SECONDS)
+    def _send(
+        self,
+        url: str,
+        body: str,
+        headers: dict[str, str] | None = None,
+        secure: ssl.SSLContext | None = None,
+    ) -> tuple[int, str]:
+        parts = urlsplit(url)
+        if secure is None:
+            connection = http.client.HTTPConnection(parts.netloc, timeout=COMMAND_SECONDS)
+        else:
+            connection = http.client.HTTPSConnection(
+                parts.netloc, timeout=COMMAND_SECONDS, context=secure
+            )
         try:
             connection.request(
-                "POST", self._path + path, body.encode(), headers or {"Content-Type": "text/plain"}
+                "POST", parts.path, body.encode(), headers or {"Content-Type": "text/plain"}
             )
             answer = connection.getresponse()
             return answer.status, answer.read(1 << 20).decode(errors="replace")

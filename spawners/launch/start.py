@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from . import tls
 from .environment import session_environment, with_modules
 from .hub import Hub
 from .node import (
@@ -62,6 +63,7 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     port = listening.getsockname()[1]
     session = hub.session()
     given = {str(name): str(value) for name, value in session["env"].items()}
+    given.update(tls.keep(session.get("tls") or {}))
     given["JUPYTERHUB_SERVICE_URL"] = _with_port(given["JUPYTERHUB_SERVICE_URL"], port)
     env = session_environment(account, job, given, folder, options.jupyter_path, home_works)
     env = with_modules(env, [str(name) for name in session.get("modules", ())])
@@ -76,7 +78,7 @@ def run_server(hub: Hub, options: argparse.Namespace, job: int, folder: Path) ->
     server = make_server(listening, args, extensions)
     tell_the_end(server, session.get("seconds"))
     keep_awake(server)
-    serve(server, lambda: hub.report(port, given["JUPYTERHUB_API_TOKEN"]))
+    serve(server, lambda: hub.report(port, given))
 
 
 def with_courses() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from contextlib import closing
@@ -18,9 +19,8 @@ from typing import Any
 
 import jupyterhub
 from jupyterhub import roles
-from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import Proxy
-from jupyterhub.utils import random_port
+from jupyterhub.utils import make_ssl_context, random_port
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
@@ -31,6 +31,8 @@ from cluster.model import Cluster
 from cluster.sacct import Record
 from cluster.slurm import Job, SlurmError
 from cluster.slurm_text import JobState
+from hub import certificates, paths
+from hub.app import PracticumHub
 from spawners.munge import Munge
 from spawners.watcher import Watcher
 
@@ -74,7 +76,7 @@ class NoProxy(Proxy):
         return self.routes
 
 
-class Hub(JupyterHub):
+class Hub(PracticumHub):
     def init_signal(self) -> None:
         pass
 
@@ -143,8 +145,9 @@ touch {folder}/cancelled
 class Setting:
     """A hub, its queue, and what its commands left in ``folder``."""
 
-    def __init__(self, folder: Path, socket: str) -> None:
+    def __init__(self, folder: Path, socket: str, *, tls: bool = False) -> None:
         self.folder = folder
+        self.tls = folder / "tls" if tls else None
         self.socket = socket
         self.queue = Queue()
         self.cluster = Cluster.model_validate(CLUSTER)
@@ -156,6 +159,10 @@ class Setting:
             path.write_text(text.format(folder=folder))
             path.chmod(0o755)
         (folder / "cluster.json").write_text(public_json(self.cluster))
+        if self.tls is not None:
+            self.tls.mkdir()
+            for name, text in certificates.make(self.tls, self.cluster).items():
+                (self.tls / name).write_text(text)
 
     def config(self) -> Config:
         config = Config()
@@ -173,6 +180,9 @@ class Setting:
         hub.allow_named_servers = True
         hub.init_spawners_timeout = 1
         hub.redirect_to_server = False
+        if self.tls is not None:
+            hub.internal_ssl = True
+            config.PracticumHub.tls_folder = config.PracticumSpawner.tls_folder = str(self.tls)
         config.DummyAuthenticator.allow_all = True
         own = config.PracticumSpawner
         own.cluster_file = str(self.folder / "cluster.json")
@@ -191,17 +201,25 @@ class Setting:
         Watcher._shared, Watcher._loop = Watcher(self.queue), asyncio.get_running_loop()
         self.app = Hub.instance(config=self.config())
         await self.app.initialize([])
-        self._server = HTTPServer(self.app.tornado_application)
+        self._server = HTTPServer(
+            self.app.tornado_application,
+            ssl_options=make_ssl_context(
+                self.app.internal_ssl_key,
+                self.app.internal_ssl_cert,
+                cafile=self.app.internal_ssl_ca,
+                purpose=ssl.Purpose.CLIENT_AUTH,
+            ),
+        )
         self._server.listen(self.app.hub.port, "127.0.0.1")
 
-    def serve(self) -> int:
+    def serve(self, secure: ssl.SSLContext | None = None) -> int:
         """A session's server, as far as the hub looks: it answers. Its port."""
 
         class Answer(RequestHandler):
             def get(self) -> None:
                 self.set_header("X-JupyterHub-Version", jupyterhub.__version__)
 
-        self._session = HTTPServer(Application([(".*", Answer)]))
+        self._session = HTTPServer(Application([(".*", Answer)]), ssl_options=secure)
         with closing(socket.create_server(("127.0.0.1", 0))) as probe:
             port = int(probe.getsockname()[1])
         self._session.listen(port, "127.0.0.1")
@@ -219,7 +237,17 @@ class Setting:
 
     @property
     def api(self) -> str:
-        return f"http://127.0.0.1:{self.app.hub.port}/hub/api"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.app.hub.port}/hub/api"
+
+    @property
+    def proxy(self) -> dict[str, str]:
+        """How the proxy calls the hub: it has a certificate, when there is TLS."""
+        if self.tls is None:
+            return {}
+        pair = self.tls / paths.PROXY_PAIR
+        return {"client_key": f"{pair}.key", "client_cert": f"{pair}.crt",
+                "ca_certs": str(self.tls / paths.TRUST)}  # fmt: skip
 
     def user(self, name: str = USER) -> Any:
         from jupyterhub import orm
@@ -243,6 +271,7 @@ class Setting:
             body=data,
             headers={**given, **(headers or {})},
             raise_error=False,
+            **self.proxy,
         )
 
     async def spawn(self, options: dict[str, Any] | None = None, name: str = USER) -> HTTPResponse:

@@ -16,7 +16,11 @@ from traitlets.config import Config
 
 from cluster.errors import ConfigError
 from hub import auth, config, paths
+from hub.app import PracticumHub
 from hub.auth import ClusterAuthenticator, admission
+
+
+ROLES = ("login", "controller", "database", "storage")
 
 
 @pytest.fixture
@@ -30,6 +34,7 @@ def test_every_setting_is_a_trait_of_its_class(applied: Config) -> None:
     """A misspelt setting is silently ignored by traitlets; here it is an error."""
     classes: dict[str, Any] = {
         "JupyterHub": JupyterHub,
+        "PracticumHub": PracticumHub,
         "ConfigurableHTTPProxy": ConfigurableHTTPProxy,
         "ClusterAuthenticator": ClusterAuthenticator,
     }
@@ -40,11 +45,23 @@ def test_every_setting_is_a_trait_of_its_class(applied: Config) -> None:
 
 def test_the_hub_takes_the_values(applied: Config) -> None:
     hub = JupyterHub(config=applied)
-    assert hub.hub_connect_url == "http://10.80.0.10:8081"
+    assert hub.hub_connect_url == "https://10.80.0.10:8081"
+    assert hub.internal_ssl
     assert hub.cookie_secret == bytes.fromhex(SECRETS["hub_cookie_secret"])
     assert not hub.cleanup_servers
     assert not ConfigurableHTTPProxy(config=applied).should_start
     assert hub.authenticator_class is ClusterAuthenticator
+
+
+def test_one_machine_alone_speaks_no_tls_unless_asked_to() -> None:
+    alone = [{"name": "pc", "address": "10.80.0.10", "roles": [*ROLES, "compute"]}]
+    for wanted, scheme in ((None, "http"), (True, "https")):
+        found = Config()
+        cluster = sample(nodes=alone, hub={"internal_tls": wanted})
+        config.apply(found, cluster, SECRETS, "/tls")
+        assert found.JupyterHub.hub_connect_url == f"{scheme}://10.80.0.10:8081"
+        launcher = found.PracticumSpawner.session_api_url
+        assert launcher == f"http://10.80.0.10:{8000 if wanted else 8081}/hub/api"
 
 
 def test_nobody_has_more_than_the_usual_rights(applied: Config) -> None:

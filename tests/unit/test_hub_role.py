@@ -103,9 +103,15 @@ def test_rules_are_validated_before_they_count() -> None:
 
 
 @needs_systemd
-def test_units_are_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [True, False])
+def test_units_are_accepted(tmp_path: Path, tls: bool) -> None:
     """systemd-analyze also wants the programs to be there, so they are put under other names."""
-    texts = {"practicum-hub": units.hub_unit(), "practicum-proxy": units.proxy_unit(sample())}
+    cluster = sample(hub={"internal_tls": tls})
+    texts = {
+        "practicum-hub": units.hub_unit(cluster),
+        "practicum-proxy": units.proxy_unit(cluster),
+    }
+    assert ("https://" in texts["practicum-proxy"]) is tls
     for name, text in texts.items():
         known = text.replace(units.PROXY_START, "/bin/true")
         known = known.replace(f"{paths.BIN}/python", "/bin/true")
@@ -123,7 +129,7 @@ def test_units_are_accepted(tmp_path: Path) -> None:
 
 def test_hub_unit_does_not_break_sudo() -> None:
     """Each of these implies no_new_privs for a unit with User=, and sudo then refuses."""
-    text = units.hub_unit()
+    text = units.hub_unit(sample())
     settings = {line.partition("=")[0] for line in text.splitlines() if "=" in line}
     assert not settings & {
         "NoNewPrivileges",
