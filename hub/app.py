@@ -11,10 +11,10 @@ from typing import Any
 from jupyterhub.app import JupyterHub
 from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.utils import make_ssl_context
-from traitlets import Unicode
+from traitlets import Float, Unicode
 
 from hub import paths
-from spawners.keeper import Keeper
+from spawners.keeper import EVERY, GRACE, Keeper, Orphans
 
 
 class PracticumHub(JupyterHub):  # type: ignore[misc]
@@ -22,6 +22,10 @@ class PracticumHub(JupyterHub):  # type: ignore[misc]
 
     name = "jupyterhub"
     keeper: Keeper | None = None
+    look_seconds = Float(EVERY, help="Between looks for idle sessions and lost jobs").tag(
+        config=True
+    )
+    grace_seconds = Float(GRACE, help="A job without a server is ended after that").tag(config=True)
     tls_folder = Unicode(help="Folder with this hub's certificates").tag(config=True)
 
     def init_internal_ssl(self) -> None:
@@ -42,7 +46,7 @@ class PracticumHub(JupyterHub):  # type: ignore[misc]
 
     async def start(self) -> None:
         await super().start()
-        self.keeper = Keeper(self)
+        self.keeper = Keeper(self, self.look_seconds, Orphans(self.grace_seconds))
         self.keeper.start()
 
     async def cleanup(self) -> None:

@@ -88,9 +88,10 @@ def session(cluster: Cluster, hub_url: str) -> str:
 
 
 def sudo_rule(cluster: Cluster) -> str:
-    """The hub may start and stop these units; "" when there are none. Profile names are plain."""
+    """The hub may start and stop these units, and clear what failed; "" when there are none.
+    Profile names are plain."""
     names = "|".join(profile.name for profile in profiles(cluster))
     if not names:
         return ""
-    pattern = f"^(start|stop) {PREFIX}({names})@[1-9][0-9]+[.]service$"
+    pattern = f"^(start|stop|reset-failed) {PREFIX}({names})@[1-9][0-9]+[.]service$"
     return f"{paths.USER} ALL = (root) NOPASSWD: NOSETENV: /usr/bin/systemctl {pattern}\n"

@@ -135,7 +135,7 @@ class Keeper:
             if not spawner.ready or spawner.user.name in busy:
                 continue
             if is_idle(orm.last_activity, orm.started, minutes, now):
-                log.info("%s was idle for %d minutes: it is stopped", spawner._log_name, minutes)
+                spawner.tell_end(f"nothing was done in it for {minutes} minutes")
                 try:
                     await spawner.user.stop(spawner.name)
                 except SessionError as error:

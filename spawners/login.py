@@ -16,6 +16,7 @@ One ``systemctl show`` tells of all of them, shared like squeue's answer. No ans
 from __future__ import annotations
 
 import asyncio
+import logging
 import pwd
 import re
 import time
@@ -36,6 +37,7 @@ PROPERTIES = (
     "Id", "ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp",
 )  # fmt: skip
 START_TIMEOUT = 30  # seconds
+FORGET_AGE = 15.0  # how old the answer may be that says whether there is something to forget
 GONE_STATES = {"inactive", "failed"}
 # systemd.exec(5) "Result" of a service, as the job states that mean the same
 RESULTS = {
@@ -47,6 +49,7 @@ RESULTS = {
     "exit-code": JobState.FAILED,
 }
 
+log = logging.getLogger("practicum.login")
 Command = Callable[[list[str]], Awaitable[Done]]
 
 
@@ -203,6 +206,15 @@ class Login:
         done = await self._systemd("stop", unit_of(number))
         if done.status:
             raise SessionError(f"The login node did not end the session: {clean(done.err, 200)}.")
+
+    async def forget(self, number: str) -> None:
+        """A unit that failed is listed as such until someone says that it has been seen."""
+        units, _ = await Units.shared().look(FORGET_AGE)
+        unit = unit_of(number)
+        if units and unit in units and units[unit].state == "failed":
+            done = await self._systemd("reset-failed", unit)
+            if done.status:
+                log.warning("%s stays in systemd's list: %s", unit, clean(done.err, 200))
 
     async def _systemd(self, what: str, unit: str) -> Done:
         try:

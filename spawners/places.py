@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,9 @@ from spawners.watcher import View, Watcher
 
 SUBMIT_TIMEOUT = 60  # seconds
 CANCEL_TIMEOUT = 20
+AWAY = 90  # seconds that a controller may be away while a job is submitted
+PAUSE = 2
+NOT_SENT = "Unable to contact slurm controller (connect failure)"
 CANCEL_TRIES = 3
 ENDED_ALREADY = ("Invalid job id", "already completing or completed")
 JOB_ID = re.compile(r"[0-9]{1,10}")
@@ -40,6 +44,9 @@ class Place(Protocol):
 
     async def view(self, number: str, *, submitted: float, max_age: float) -> View:
         """How it is, at most ``max_age`` seconds ago."""
+
+    async def forget(self, number: str) -> None:
+        """It is over, and how it ended has been read."""
 
 
 def as_user(sudo: str, user: str, *command: str) -> list[str]:
@@ -73,10 +80,16 @@ class Slurm:
 
     async def submit(self, user: str, script: str) -> str:
         argv = as_user(self.sudo, user, self.sbatch, "--parsable")
-        try:
-            done = await run(argv, stdin=script, timeout=SUBMIT_TIMEOUT)
-        except CommandError as error:
-            raise SessionError(f"The job could not be submitted: {error}.") from None
+        end = time.monotonic() + AWAY
+        while True:
+            try:
+                done = await run(argv, stdin=script, timeout=SUBMIT_TIMEOUT)
+            except CommandError as error:
+                raise SessionError(f"The job could not be submitted: {error}.") from None
+            # A controller that restarts. Nothing has been sent yet, so nothing is sent twice.
+            if not (done.status and NOT_SENT in done.err and time.monotonic() < end):
+                break
+            await asyncio.sleep(PAUSE)
         number = number_of(done.out) if done.status == 0 else ""
         if not number:
             said = words.sbatch_error(done.err if done.status else done.out)
@@ -102,6 +115,9 @@ class Slurm:
             await asyncio.sleep(attempt)
         log.error("Job %s of %s could not be cancelled", number, user)
         raise SessionError(f"Slurm did not cancel job {number}: {said}.")
+
+    async def forget(self, number: str) -> None:
+        """Nothing: Slurm forgets by itself."""
 
     async def view(self, number: str, *, submitted: float, max_age: float) -> View:
         return await Watcher.shared().view(int(number), submitted=submitted, max_age=max_age)

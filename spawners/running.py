@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
@@ -21,6 +22,7 @@ from cluster.model import Cluster, NodeRole
 from cluster.scheduling import Qos
 from cluster.text import clean
 from spawners import handover, limits, login, words
+from spawners.errors import SessionError
 from spawners.places import JOB_ID, Place
 from spawners.waiting import Stage, progress_of, told
 from spawners.watcher import IDLE, STARTING, Kind, View, Watcher
@@ -59,6 +61,8 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
     _port = 0  # reported by the session
     _given = False  # the session has got its secrets
     _failure = ""  # the session's own words
+    _ended = ""  # why the session before ended by itself, for the pages
+    _stopping = False  # its owner, or the hub, wants it stopped
     _awaiting = False  # between sbatch and the report of the port
     _stage = Stage.SUBMITTING
 
@@ -108,10 +112,11 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
         self.job_status = ""
         self._port = int(state.get("session_port", 0))
         self._given = bool(state.get("session_given", False))
+        self._ended = clean(str(state.get("ended", "")))
 
     def get_state(self) -> dict[str, Any]:
         if not self.job_id:
-            return {}
+            return {"ended": self._ended} if self._ended else {}
         return {
             "job_id": self.job_id,
             "session_port": self._port,
@@ -182,15 +187,36 @@ class RunningSession(batchspawner.SlurmSpawner):  # type: ignore[misc]
             return 0
         view = await self._look(STARTING if self._awaiting else IDLE)
         self._view = view
+        if view.kind is Kind.WAITING and self._port and not self._awaiting:
+            # Slurm has put a job that ran back into the queue: what ran in it is lost.
+            self.tell_end("Slurm put its job back into the queue")
+            with contextlib.suppress(SessionError):
+                await self._place().cancel(self.user.name, self.job_id)
+            return 1
         if view.kind is not Kind.GONE:
             return None
-        self.log.info("%s: %s", self._log_name, words.ending(view.state, view.record))
+        self.tell_end(words.ending(view.state, view.record))
+        with contextlib.suppress(SessionError):
+            await self._place().forget(self.job_id)
         return view.record.exit_code if view.record and view.record.exit_code else 1
+
+    def tell_end(self, why: str) -> None:
+        """Why the session ends that nobody asked to stop, kept for the pages; the first reason
+        is the one."""
+        if not self._ended and not self._stopping:
+            self.log.info("%s: %s", self._log_name, why)
+            self._ended = f"Your last session ended: {why}." if self._port else ""
+
+    @property
+    def last_end(self) -> str:
+        """Why the session before ended by itself, in a sentence; "" if it was stopped."""
+        return self._ended
 
     async def stop(self, now: bool = False) -> None:
         """Cancel the job; unless ``now``, wait a while until Slurm has ended it."""
         if not self.job_id:
             return
+        self._stopping = True
         await self._place().cancel(self.user.name, self.job_id)
         if now:
             return

@@ -129,6 +129,7 @@ class PracticumSpawner(RunningSession):
     async def start(self) -> tuple[str, int]:
         """Submit, wait for the job and for its server's port. SessionError tells what failed."""
         self._stage, self._failure, self._port, self._given = Stage.SUBMITTING, "", 0, False
+        self._ended, self._stopping = "", False
         self._news.clear()
         self._awaiting = True
         try:
@@ -304,6 +305,7 @@ class PracticumSpawner(RunningSession):
         finally:
             self._awaiting = False
         proto = "https" if self.internal_ssl else "http"
+        self.server.proto = proto  # JupyterHub 6.1 takes over the address and the port only
         host = f"[{address}]" if ":" in address else address
         return f"{proto}://{host}:{port}{self.server.base_url}"
 

@@ -169,6 +169,21 @@ async def hub(
 
 
 @needs_munge
+async def test_a_hub_that_restarts_calls_a_waiting_session_by_tls(hub: Setting) -> None:
+    """JupyterHub takes over the address and port of a session that it finds again, no more."""
+    hub.queue.jobs = [job(17)]
+    assert (await hub.spawn({"profile": "small"})).code == 202
+    spawner = hub.user().spawners[""]
+    await hub.until(lambda: spawner.job_id and spawner.server is not None)
+    spawner.report_port(20001)
+    assert spawner.orm_spawner.server.proto == "http"  # until its start is finished
+    spawner.server.port = 1
+    assert await spawner.get_url() == f"https://127.0.0.1:20001/user/{USER}/"
+    assert spawner.orm_spawner.server.proto == "https"
+    spawner.report_failure("the test is over")
+
+
+@needs_munge
 async def test_a_session_with_tls(hub: Setting) -> None:
     """Its certificate is for the node that Slurm says, and comes as soon as Slurm says it."""
     hub.queue.jobs = [job(17, JobState.PENDING, reason="Resources")]

@@ -19,7 +19,6 @@ from hub import auth, config, paths
 from hub.app import PracticumHub
 from hub.auth import ClusterAuthenticator, admission
 
-
 ROLES = ("login", "controller", "database", "storage")
 
 
@@ -158,6 +157,8 @@ class Person:
     def all_spawners(self, *, include_default: bool) -> list[Any]:
         return [] if include_default else [{"name": "spare", "active": False}]
 
+    spawners: ClassVar[dict[str, Any]] = {"spare": {"last_end": "Your last session ended: <so>."}}
+
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_extend_the_stock_ones(name: str) -> None:
@@ -186,6 +187,8 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         "failed": True,
         "failed_message": "Slurm refused the job: no <place>.",
     }
+    if name == "not_running.html":
+        values |= {"user": Person(), "server_name": "spare"}
     if name in ("home.html", "spawn_pending.html"):
         values["user"] = Person()
     page = environment.get_template(name).render(values)
@@ -194,6 +197,8 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
     assert "<lab>" not in page
     if name == "spawn_pending.html":
         assert 'const server = "spare"' in page  # its Cancel ends that one, not the default
+    if name == "not_running.html":
+        assert "Your last session ended: &lt;so&gt;." in page
     if name == "error.html":
         assert 'href="/hub/login"' in page
         assert page.count("ada is in the group admins.") == 1

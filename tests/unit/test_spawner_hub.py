@@ -19,6 +19,7 @@ import pytest
 from spawner_hub import USER, Setting, job, message_of, record, start_munged
 
 from cluster.slurm_text import JobState
+from spawners.watcher import Watcher
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="its sessions are root's"),
@@ -404,6 +405,38 @@ async def test_no_place_in_time_is_told_and_the_job_cancelled(hub: Setting) -> N
     assert "found no place within 3 s: no cores or memory are free" in said
     await task
     assert (hub.folder / "scancel.log").read_text() == "17\n"
+
+
+async def running(hub: Setting) -> Any:
+    """A session that is there."""
+    spawner = await starting(hub)
+    token = (await session_of(hub))["env"]["JUPYTERHUB_API_TOKEN"]
+    await hub.post("/batchspawner", {"port": hub.serve()}, token)
+    hub.queue.jobs = [job(17)]
+    await hub.until(lambda: spawner.ready)
+    return spawner
+
+
+async def test_why_a_session_ended_is_kept_for_the_pages(hub: Setting) -> None:
+    spawner = await running(hub)
+    hub.queue.jobs, hub.queue.records = [], [record(17, JobState.NODE_FAIL)]
+    Watcher.shared()._last = None
+    await spawner.poll_and_notify()
+    await hub.until(lambda: not hub.user().running)
+    again = hub.user().spawners[""]
+    assert again is not spawner
+    assert again.last_end == "Your last session ended: its node failed."
+    assert again.orm_spawner.state == {"ended": again.last_end}
+
+
+async def test_a_job_that_is_put_back_into_the_queue_is_ended(hub: Setting) -> None:
+    """Its kernels are lost, and nobody would come for it once it starts again."""
+    spawner = await running(hub)
+    hub.queue.jobs = [job(17, JobState.PENDING, reason="BeginTime")]
+    Watcher.shared()._last = None
+    assert await spawner.poll() == 1
+    assert (hub.folder / "scancel.log").read_text() == "17\n"
+    assert spawner.last_end == "Your last session ended: Slurm put its job back into the queue."
 
 
 # --- options ------------------------------------------------------------------------------------

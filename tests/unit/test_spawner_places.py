@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from spawners.errors import SessionError
 from spawners.keeper import Orphans, is_idle, working
 from spawners.login import Login, Units, read_units, unit_of, view_of
 from spawners.options import OptionError, choose
-from spawners.places import as_user, number_of
+from spawners.places import Slurm, as_user, number_of
 from spawners.supply import Crowd, Picture, Room, Supply, read_rooms, sentence, used_cores
 from spawners.watcher import Kind, crowds_of
 
@@ -126,6 +127,39 @@ async def test_one_session_for_each_person(
     with pytest.raises(SessionError, match="already: stop it first"):
         await place.submit("ada", "")
     assert not [line for line in systemd if " start " in line]
+
+
+async def test_what_failed_is_cleared_once_it_has_been_read(systemd: list[str]) -> None:
+    command = Units.shared()._command
+    place = Login("login", "here", sudo="sudo", systemctl="systemctl", command=command)
+    await place.forget("login:here@3000")  # it runs
+    assert not [line for line in systemd if "reset-failed" in line]
+    await place.forget("login:here@3001")
+    assert systemd[-1] == "sudo -n systemctl reset-failed practicum-login-here@3001.service"
+
+
+async def test_a_controller_that_restarts_gets_the_job_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where nothing has been sent is it sent again."""
+    monkeypatch.setattr("spawners.places.PAUSE", 0.05)
+    sudo = tmp_path / "sudo"
+    away = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
+    for said, sent in ((f"{away} (connect failure)", 3), (f"{away} (Socket timed out)", 1)):
+        count = tmp_path / str(sent)
+        sudo.write_text(
+            f"#!/bin/sh\necho >> {count}\n"
+            f"[ $(wc -l < {count}) -ge 3 ] && {{ echo 17; exit 0; }}\n"
+            f"echo '{said}' >&2; exit 1\n"
+        )
+        sudo.chmod(0o755)
+        place = Slurm(sudo=str(sudo))
+        if sent == 1:
+            with pytest.raises(SessionError, match="Socket timed out"):
+                await place.submit("ada", "")
+        else:
+            assert await place.submit("ada", "") == "17"
+        assert len(count.read_text().splitlines()) == sent
 
 
 async def test_silence_of_systemd_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
