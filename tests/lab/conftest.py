@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from bare_nodes import lab_nodes, nodes
 from run_in_lab import RunOn, run_in
+from student import student
 
 from practicum.report import Plain
 from practicum.rooms import ROLES
@@ -20,7 +21,7 @@ from provisioning import lab as labs
 
 UNITS = ("munge", "slurmdbd", "slurmctld", "slurmd", "practicum-hub", "practicum-proxy")
 NODES = 4  # three that compute: the capacity test's figure
-__all__ = ["RunOn", "lab_nodes", "nodes", "run_in"]
+__all__ = ["RunOn", "lab_nodes", "nodes", "run_in", "student"]
 LAB = pytest.StashKey[labs.LabInfo]()
 
 

@@ -1,12 +1,14 @@
-"""A student without a browser: the hub's log-in, pages and API."""
+"""Students without a browser: the hub's log-in, pages and API, and what tests ask about them."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import requests
 
 START = 180  # seconds that a start may take on a busy two-core machine
@@ -89,3 +91,74 @@ class Student:
         while self.servers():
             assert time.monotonic() < end, "the session does not stop"
             time.sleep(0.5)
+
+
+@pytest.fixture
+def student(lab: Any) -> Iterator[Callable[[str], Student]]:
+    """`student(name)` logs in; all their sessions are stopped in the end."""
+    made: list[Student] = []
+
+    def log_in(name: str) -> Student:
+        made.append(Student(lab, name))
+        return made[-1]
+
+    yield log_in
+    for one in made:
+        one.stop()
+
+
+def text(done: Any) -> str:
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def until(what: Callable[[], Any], limit: float = 90) -> Any:
+    end = time.monotonic() + limit
+    while not (found := what()):
+        assert time.monotonic() < end, f"still not so after {limit} s"
+        time.sleep(0.5)
+    return found
+
+
+def jobs(run_on: Any, user: str) -> list[list[str]]:
+    """[number, state] of the sessions' jobs of a user."""
+    rows = text(run_on("login", ["squeue", "-h", "-n", "practicum-hub", "-u", user, "-o", "%i %T"]))
+    return [row.split() for row in rows.splitlines()]
+
+
+@contextmanager
+def notebooks_closed(run_on: Any) -> Iterator[Callable[[], None]]:
+    """No notebook starts; call what is given to let them."""
+
+    def change(state: str) -> None:
+        text(run_on("login", ["scontrol", "update", "partitionname=notebook", f"state={state}"]))
+
+    change("DOWN")
+    try:
+        yield lambda: change("UP")
+    finally:
+        change("UP")
+
+
+def hub_is_back(one: Student) -> bool:
+    try:
+        return one.api("GET", "").status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def alive(one: Student) -> bool:
+    """Its session answers through the proxy, to the browser that is logged in."""
+    try:
+        one.web.get(f"{one.hub}/user/{one.name}/lab", timeout=30)
+        return one.web.get(f"{one.hub}/user/{one.name}/api/status", timeout=30).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def page(one: Student) -> str:
+    """What the hub shows to somebody who opens the address of their session."""
+    answer = one.web.get(
+        f"{one.hub}/user/{one.name}/lab", headers={"Accept": "text/html"}, timeout=30
+    )
+    return answer.text

@@ -1,82 +1,16 @@
-"""What a class meets: places told, waits cancelled, a hub and a Slurm that come and go under
-starting and running sessions, full homes, and a session on the login node itself."""
+"""What a class meets: places told, waits cancelled, full homes, and a session on the login node
+itself."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import requests
-from student import Student
+from student import alive, jobs, notebooks_closed, text, until
 
 pytestmark = pytest.mark.lab
 
 LOGIN_PROFILE = "here"
-
-
-@pytest.fixture
-def student(lab: Any) -> Iterator[Callable[[str], Student]]:
-    made: list[Student] = []
-
-    def log_in(name: str) -> Student:
-        made.append(Student(lab, name))
-        return made[-1]
-
-    yield log_in
-    for one in made:
-        one.stop()
-
-
-def text(done: Any) -> str:
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
-
-
-def until(what: Callable[[], Any], limit: float = 90) -> Any:
-    end = time.monotonic() + limit
-    while not (found := what()):
-        assert time.monotonic() < end, f"still not so after {limit} s"
-        time.sleep(0.5)
-    return found
-
-
-def jobs(run_on: Any, user: str) -> list[list[str]]:
-    """[number, state] of the sessions' jobs of a user."""
-    rows = text(run_on("login", ["squeue", "-h", "-n", "practicum-hub", "-u", user, "-o", "%i %T"]))
-    return [row.split() for row in rows.splitlines()]
-
-
-@contextmanager
-def notebooks_closed(run_on: Any) -> Iterator[Callable[[], None]]:
-    """No notebook starts; call what is given to let them."""
-
-    def change(state: str) -> None:
-        text(run_on("login", ["scontrol", "update", "partitionname=notebook", f"state={state}"]))
-
-    change("DOWN")
-    try:
-        yield lambda: change("UP")
-    finally:
-        change("UP")
-
-
-def hub_is_back(one: Student) -> bool:
-    try:
-        return one.api("GET", "").status_code == 200
-    except requests.RequestException:
-        return False
-
-
-def alive(one: Student) -> bool:
-    """Its session answers through the proxy, to the browser that is logged in."""
-    try:
-        one.web.get(f"{one.hub}/user/{one.name}/lab", timeout=30)
-        return one.web.get(f"{one.hub}/user/{one.name}/api/status", timeout=30).status_code == 200
-    except requests.RequestException:
-        return False
 
 
 def test_what_is_free_is_told_for_each_profile(student: Any) -> None:
@@ -130,64 +64,6 @@ def test_a_named_server_that_waits_is_cancelled(student: Any, run_on: Any) -> No
         assert 'const server = "spare"' in page
         assert ben.api("DELETE", "/servers/spare").status_code in (202, 204)
         until(lambda: not jobs(run_on, "ben"))
-
-
-def test_a_restart_of_the_hub_finds_waiting_and_running_sessions(student: Any, run_on: Any) -> None:
-    ada, ben = student("ada"), student("ben")
-    last, _ = ada.outcome(profile="small")
-    assert last.get("ready"), last
-    with notebooks_closed(run_on) as let_go:
-        assert ben.start(profile="small").status_code == 202
-        before = until(lambda: jobs(run_on, "ben"))
-        text(run_on("login", ["systemctl", "restart", "practicum-hub"]))
-        until(lambda: hub_is_back(ben))
-        let_go()
-        until(lambda: alive(ben), 180)
-    assert [number for number, _ in jobs(run_on, "ben")] == [number for number, _ in before]
-    assert alive(ada)
-
-
-def test_a_slurm_that_is_away_loses_nothing(student: Any, run_on: Any) -> None:
-    """Longer than two looks of the watcher; one session runs, another waits."""
-    ada, ben = student("ada"), student("ben")
-    last, _ = ada.outcome(profile="small")
-    assert last.get("ready"), last
-    with notebooks_closed(run_on) as let_go:
-        assert ben.start(profile="small").status_code == 202
-        until(lambda: jobs(run_on, "ben"))
-        text(run_on("login", ["systemctl", "stop", "slurmctld"]))
-        try:
-            time.sleep(25)
-            assert ada.servers() == [""] and ben.servers() == [""]
-            assert alive(ada)
-        finally:
-            text(run_on("login", ["systemctl", "start", "slurmctld"]))
-        until(lambda: run_on("login", ["scontrol", "ping"]).stdout.count("UP"))
-        let_go()
-        until(lambda: alive(ben), 180)
-
-
-def test_a_dead_node_is_told_and_an_accounting_that_is_away_does_no_harm(
-    student: Any, run_on: Any
-) -> None:
-    cleo = student("cleo")
-    text(run_on("login", ["systemctl", "stop", "slurmdbd"]))
-    try:
-        last, _ = cleo.outcome(profile="small")
-    finally:
-        text(run_on("login", ["systemctl", "start", "slurmdbd"]))
-    assert last.get("ready"), last
-    number = jobs(run_on, "cleo")[0][0]
-    node = text(run_on("login", ["squeue", "-h", "-j", number, "-o", "%N"])).strip()
-    text(run_on("login", ["scontrol", "update", f"nodename={node}", "state=down", "reason=test"]))
-    try:
-        until(lambda: not cleo.servers())
-    finally:
-        # refused when it has come back by itself
-        run_on("login", ["scontrol", "update", f"nodename={node}", "state=resume"])
-        until(lambda: not run_on("login", ["sinfo", "-h", "-t", "down", "-o", "%N"]).stdout.strip())
-    log = text(run_on("login", ["journalctl", "-u", "practicum-hub", "-n", "300", "-o", "cat"]))
-    assert "its node failed" in log
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])

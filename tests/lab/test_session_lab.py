@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
-from student import Student
+from student import text
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def student(lab: Any) -> Iterator[Callable[[str], Student]]:
-    made: list[Student] = []
-
-    def log_in(name: str) -> Student:
-        made.append(Student(lab, name))
-        return made[-1]
-
-    yield log_in
-    for one in made:
-        one.stop()
-
-
-def text(done: Any) -> str:
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
 
 
 def test_a_session_is_a_job_that_holds_no_secret(student: Any, run_on: Any) -> None:
@@ -66,28 +46,6 @@ def test_a_job_cancelled_by_hand_is_noticed(student: Any, run_on: Any) -> None:
     while ben.api("GET", "").json().get("server"):
         assert time.monotonic() < end, "the hub does not notice"
         time.sleep(1)
-
-
-def test_a_restart_of_the_hub_leaves_a_session_alone(student: Any, run_on: Any) -> None:
-    ben = student("ben")
-    last, _ = ben.outcome()
-    assert last.get("ready"), last
-    before = text(run_on("login", ["squeue", "-h", "-u", "ben", "-o", "%i"]))
-    text(run_on("login", ["systemctl", "restart", "practicum-hub"]))
-    end = time.monotonic() + 60
-    while True:
-        try:
-            if ben.api("GET", "").json().get("server"):
-                break
-        except (requests.RequestException, ValueError):
-            pass  # still coming up
-        assert time.monotonic() < end, "the session is lost"
-        time.sleep(1)
-    assert text(run_on("login", ["squeue", "-h", "-u", "ben", "-o", "%i"])) == before
-    page = ben.web.get(f"{ben.hub}/user/ben/lab", timeout=60)  # lets the session know the browser
-    assert page.status_code == 200, page.url
-    answer = ben.web.get(f"{ben.hub}/user/ben/api/status", timeout=30)
-    assert answer.status_code == 200, answer.text[:200]
 
 
 def test_options_outside_the_profiles_are_refused(student: Any, run_on: Any) -> None:
