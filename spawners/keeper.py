@@ -137,6 +137,8 @@ class Keeper:
             if is_idle(orm.last_activity, orm.started, minutes, now):
                 spawner.tell_end(f"nothing was done in it for {minutes} minutes")
                 try:
+                    # first the route: its page is then the hub's, which says what happened
+                    await self._hub.proxy.delete_user(spawner.user, spawner.name)
                     await spawner.user.stop(spawner.name)
                 except SessionError as error:
                     log.warning("%s", error)
