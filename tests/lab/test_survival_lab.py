@@ -345,16 +345,6 @@ def test_a_dead_node_is_told(student: Any, run_on: Any) -> None:
         assert ended(cleo) == "its node failed"
 
 
-def test_a_node_that_reboots_is_told(student: Any, run_on: Any) -> None:
-    cleo = student("cleo")
-    started(cleo)
-    node = node_of(run_on, cleo)
-    with back_in_service(run_on, node):
-        run_on(node, ["systemctl", "reboot"])
-        assert ended(cleo)
-        until(lambda: run_on(node, ["systemctl", "is-active", "slurmd"]).returncode == 0, 120)
-
-
 # --- other people's doors -----------------------------------------------------------------------
 
 # In a terminal of ada's session: her certificate and token, tried on others.
