@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.model import Cluster
-from lmod.shells import modulefiles
+from lmod.catalogue import modulefiles
 
 FRESH = 60.0  # seconds
 PATIENCE = 2.0  # seconds that a page waits for the folder
