@@ -205,7 +205,8 @@ def formgrader(context: Context, places: Layout) -> list[Resource]:
     """The service that instructors grade by, and its token, which systemd hands it."""
     cluster, unit = context.cluster, places.formgrader_unit
     restart = (f"restart:{unit}",)
-    hub = f"http://{places.login}:{cluster.hub.api_port}"
+    # through the proxy: with internal TLS the hub itself answers nobody without a certificate
+    hub = f"http://{places.login}:{cluster.hub.port}"
     token = derived(context.secrets.get("hub_cookie_secret", ""), places.formgrader)
     return [
         Directory(path=SECRETS, mode=0o700),
