@@ -16,6 +16,7 @@ import typer
 from cluster.errors import PracticumError
 from practicum import (
     converge,
+    kernel,
     lab,
     module,
     munge,
@@ -47,6 +48,7 @@ app.command()(converge.plan)
 app.command()(converge.apply)
 app.command()(status.status)
 app.command()(shutdown.shutdown)
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(lab.app, name="lab")
 app.add_typer(module.app, name="module")
 app.add_typer(munge.app, name="munge")
