@@ -41,7 +41,7 @@ from sqlalchemy import inspect
 from traitlets import List, Unicode, default
 
 from cluster.load import load_public
-from cluster.model import Cluster, NodeRole, Profile
+from cluster.model import Cluster, Kernel, NodeRole, Profile
 from cluster.text import clean
 from cluster.values import seconds
 from spawners import api, form, handover, login, options, script, supply, words
@@ -131,6 +131,12 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
             ) from None
         return options.offered(self.cluster.profiles, groups)
 
+    def kernels(self) -> list[Kernel]:
+        """Those that this user sees."""
+        groups = options.groups_of(self.user.name)
+        known = self.cluster.kernels
+        return [one for one in known if one.group is None or one.group in groups]
+
     # --- what a person chooses -------------------------------------------------------------
 
     async def get_options_form(self) -> str:
@@ -139,7 +145,7 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
         if len(profiles) < 2:
             return ""
         state = await supply.shared(self.cluster)
-        kernels = [(kernel.name, kernel.title) for kernel in self.cluster.kernels]
+        kernels = [(kernel.name, kernel.title) for kernel in self.kernels()]
         return form.form(profiles, self.user_options, state.sentences(profiles), kernels)
 
     def options_from_form(self, form_data: Mapping[str, Any]) -> dict[str, str]:
@@ -151,8 +157,9 @@ class PracticumSpawner(batchspawner.SlurmSpawner):  # type: ignore[misc]
     def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
         """Form and REST alike end here. What was refused is not kept for the next time."""
         try:
-            kernels = [kernel.name for kernel in self.cluster.kernels]
-            self._choice = options.choose(user_options, self.offered(), kernels)
+            profiles = self.offered()  # says so where there is no account
+            kernels = [kernel.name for kernel in self.kernels()]
+            self._choice = options.choose(user_options, profiles, kernels)
         except OptionError as error:
             self._choice = None
             self.orm_spawner.user_options = {}

@@ -239,7 +239,7 @@ def test(envs: Path, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     of each kind of processor."""
     root = _known(envs, order)
     now = shelf.live(root)
-    language = str(shelf.record(root, now)["request"]["language"])
+    asked = {**shelf.record(root, now)["request"], **dict(order)}
     known = slurm.machines()
     wanted = str(order.get("node", ""))
     if wanted:
@@ -252,14 +252,14 @@ def test(envs: Path, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     results = []
     for what, exclude in excludes.items():
         say(f"{root.name}: starting it on {wanted or f'a node with a processor {what}'}")
-        results.append(_test_job(envs, root.name, language, exclude, order))
+        results.append(_test_job(envs, root.name, exclude, asked))
     return {"version": now, "results": results}
 
 
 def _test_job(
-    envs: Path, name: str, language: str, exclude: Sequence[str], order: Mapping[str, Any]
+    envs: Path, name: str, exclude: Sequence[str], order: Mapping[str, Any]
 ) -> dict[str, Any]:
-    code, answer = TRIALS.get(language, ANY_TRIAL)
+    code, answer = TRIALS.get(str(order["language"]), ANY_TRIAL)
     code = str(order.get("code") or code)
     with tempfile.TemporaryDirectory(prefix=".test-", dir=envs) as folder:
         place = Path(folder)
@@ -275,6 +275,7 @@ def _test_job(
                 partition=str(order.get("partition", "")),
                 minutes=TEST_MINUTES,
                 exclude=exclude,
+                group=str(order["group"]),
             )
         )
         try:
