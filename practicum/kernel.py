@@ -345,7 +345,7 @@ def _summary(one: dict[str, Any]) -> str:
 @app.command()
 def show(
     name: Name,
-    version: Annotated[int, typer.Option("--version", help="Not the live one.", min=1)] = 0,
+    version: Annotated[int, typer.Option("--version", help="Not the live one.", min=0)] = 0,
     lock: Annotated[bool, typer.Option("--lock", help="Print only its lock file.")] = False,
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -397,7 +397,7 @@ def _show(found: dict[str, Any]) -> None:
 def rollback(
     name: Name,
     version: Annotated[
-        int, typer.Option("--version", help="This one, not the one before.", min=1)
+        int, typer.Option("--version", help="This one, not the one before.", min=0)
     ] = 0,
     file: File = DEFAULT_FILE,
 ) -> None:

@@ -24,7 +24,7 @@ class Sorry(Kernel):  # type: ignore[misc]
     language_info = {"name": "text", "mimetype": "text/plain", "file_extension": ".txt"}  # noqa: RUF012
     banner = TROUBLE
 
-    async def do_execute(self, _code: str, silent: bool, *_args: Any, **_kwargs: Any) -> Any:
+    async def do_execute(self, code: str, silent: bool, *args: Any, **more: Any) -> Any:  # noqa: ARG002 - called by these names
         name, value = "KernelNotStarted", f"{TROUBLE}\n\n{ADVICE}"
         content = {"ename": name, "evalue": value, "traceback": value.split("\n")}
         if not silent:

@@ -16,6 +16,9 @@ def short(text: str, most: int = MOST) -> str:
     for sign in FULL:
         if sign in text:
             return "the disk is full (No space left on device)"
+    if "Traceback (most recent call last)" in text:  # what went wrong stands at its end
+        lines = [line for line in text.splitlines() if line.strip()]
+        text = lines[-1]
     plain = BOXES.sub(" ", "".join(c if c.isprintable() or c.isspace() else " " for c in text))
     line = " ".join(HINT.sub("", plain).split())
     line = NOISE.sub("", line)

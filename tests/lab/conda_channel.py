@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+LARGE = {"__pycache__", "debugpy", "third_party"}  # and not needed to run a cell
 PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
 
@@ -58,7 +59,7 @@ def make_channel(channel: Path, version: Path) -> None:
     files: dict[str, bytes | str] = {
         f"{inside}/{path.relative_to(site)}": path.read_bytes()
         for path in sorted(site.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not LARGE & set(path.parts)
     }
     package(folder, "ipykernel", ["python"], files)
     records = {}
