@@ -31,7 +31,7 @@ from kernels.node import building, job, present, shelf, slurm
 from kernels.node.job import ANY_TRIAL, TRIALS
 from kernels.node.request import Request
 
-NOT_KERNELS = frozenset({"server", "jupyter"})
+NOT_KERNELS = frozenset({"server", "jupyter", "coursework"})
 TEST_MINUTES = 10
 Say = Callable[[str], None]
 
