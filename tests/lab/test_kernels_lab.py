@@ -215,7 +215,7 @@ def test_from_a_lock_for_a_group_with_a_module(
     lock.write_text(kernel("show", "demo", "--lock"))
     assert re.search(r"^six==1\.1[67]\.0", lock.read_text(), re.MULTILINE)
     kernel("add", "twin", "--from-lock", str(lock), "--group", "instructors",
-           "--module", "openmpi")  # fmt: skip
+           "--module", "gcc", "--module", "openmpi")  # fmt: skip
     assert kernel("show", "twin", "--lock") == lock.read_text()
 
     def sees(user: str) -> bool:
