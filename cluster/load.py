@@ -44,6 +44,10 @@ _PATTERNS = {
     values.MODULE: "a name like gcc or gcc/12.2.0, without ..",
     software.PACKAGE: "the name of a package of the distribution",
     software.VARIABLE: "the name of an environment variable",
+    values.REQUIREMENT: "a package like numpy or numpy>=1.26, without blanks",
+    values.CHANNEL: "a conda channel: conda-forge, an https:// or file:// address, or a folder",
+    values.PYTHON_VERSION: "a version of Python like 3.12",
+    values.LOCK_FILE: "the name of a file beside this one",
 }
 _WORDS = {
     "string_type": "text in quotes",
@@ -95,6 +99,22 @@ def _parse(path: Path) -> tuple[dict[str, Any], Lines]:
     return data, Lines(text)
 
 
+def _tables(value: Any) -> list[dict[str, Any]]:
+    """The tables of a list; what else is in it, the model tells."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _lock(path: Path, name: str) -> str:
+    """The text of a kernel's lock file."""
+    place = path.parent / name
+    if ".." in place.parts or not place.is_file():
+        raise ConfigError(
+            f"{path}: kernels: there is no lock file {place}: correct lock, or write the file "
+            "(practicum kernel show NAME --lock)"
+        )
+    return _read(place)
+
+
 class _Sources:
     """The tables of cluster.toml with those of the accounts' files at their ends, and which
     line of which file each comes from."""
@@ -106,6 +126,9 @@ class _Sources:
         self._more: list[tuple[str, int, Path, Lines]] = []
         for other in people.files(path):
             self._join(other)
+        for entry in _tables(self.data.get("kernels")):
+            if isinstance(entry.get("lock"), str) and entry["lock"]:
+                entry["lock_text"] = _lock(path, entry["lock"])
 
     def _join(self, path: Path) -> None:
         data, lines = _parse(path)
@@ -131,7 +154,11 @@ class _Sources:
 def public_json(cluster: Cluster) -> str:
     """The copy for everyone on the login node: no ``ssh`` table, no mail addresses; secrets are
     elsewhere anyway."""
-    hidden: dict[str, Any] = {"ssh": True, "users": {"__all__": {"email", "ssh_keys"}}}
+    hidden: dict[str, Any] = {
+        "ssh": True,
+        "users": {"__all__": {"email", "ssh_keys"}},
+        "kernels": {"__all__": {"lock_text"}},
+    }
     return cluster.model_dump_json(exclude=hidden, indent=1) + "\n"
 
 

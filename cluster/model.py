@@ -24,13 +24,16 @@ from cluster.values import (
     EMAIL,
     FULL_NAME,
     AbsPath,
+    Channel,
     Duration,
     Host,
+    LockFile,
     Model,
     ModuleName,
     Name,
     Port,
     PublicKey,
+    PythonVersion,
     Requirement,
     Text,
     Uid,
@@ -130,12 +133,22 @@ class Hub(Model):
 
 
 class Kernel(Model):
-    """[[kernels]]: a shared Python kernel, built once, seen on every node."""
+    """[[kernels]]: a shared kernel, built once for each kind of processor, seen on every node.
+
+    ``packages`` are Python's (uv solves), conda's, or for ``r`` Debian's (r-cran-...).
+    """
 
     name: Name
     title: Text
-    packages: Annotated[tuple[Requirement, ...], Field(min_length=1)]
+    language: Literal["python", "conda", "r"] = "python"
+    packages: tuple[Requirement, ...] = ()
+    channels: tuple[Channel, ...] = ()  # conda's, the first counts most; conda-forge if none
+    python: PythonVersion = ""  # "" is the system's own
+    lock: LockFile = ""  # a file beside cluster.toml: exactly those packages, nothing is solved
+    lock_text: str = ""  # what is in it, filled in by load
     modules: tuple[ModuleName, ...] = ()
+    group: Name | None = None  # who sees it; None is everyone
+    keep_versions: Annotated[int, Field(ge=0, le=100)] = 3  # old ones, besides the live one
 
 
 class Cluster(Model):

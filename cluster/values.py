@@ -39,7 +39,15 @@ PublicKey = Annotated[
     ),
 ]
 # name[extras] with version conditions; no URLs, paths or options
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~\[\]-]*$")]
+REQUIREMENT = r"^[A-Za-z0-9][A-Za-z0-9._,<>=!~*+\[\]-]*$"
+Requirement = Annotated[str, StringConstraints(pattern=REQUIREMENT, max_length=200)]
+# A conda channel: a name of conda.anaconda.org's, an address, or a folder on every node
+CHANNEL = r"^([A-Za-z0-9][A-Za-z0-9._/-]*|(https?|file)://[A-Za-z0-9._:/-]+|/[A-Za-z0-9._/-]+)$"
+Channel = Annotated[str, StringConstraints(pattern=CHANNEL, max_length=300)]
+PYTHON_VERSION = r"^(3\.[0-9]{1,2}(\.[0-9]{1,2})?)?$"
+PythonVersion = Annotated[str, StringConstraints(pattern=PYTHON_VERSION)]
+LOCK_FILE = r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?$"
+LockFile = Annotated[str, StringConstraints(pattern=LOCK_FILE)]
 # A module's name or version: one part of a path, and never ".." or a hidden file
 MODULE_WORD = r"^[A-Za-z0-9]([A-Za-z0-9_+-]|\.[A-Za-z0-9_+-])*$"
 MODULE = r"^[A-Za-z0-9]([A-Za-z0-9_+-]|[./][A-Za-z0-9_+-])*$"

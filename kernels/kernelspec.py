@@ -1,13 +1,10 @@
-"""Kernelspecs: how Jupyter starts a shared kernel on a compute node."""
+"""What JupyterLab is told on every node: where kernels are, which is the default."""
 
 from __future__ import annotations
 
 import json
 
-from cluster.model import Cluster, Kernel
-
-START = "/usr/local/lib/practicum/kernel-start"
-
+from cluster.model import Cluster
 
 GRADERS_PARTS = ("course-list", "create-assignment", "formgrader", "validate-assignment")
 
@@ -15,18 +12,6 @@ GRADERS_PARTS = ("course-list", "create-assignment", "formgrader", "validate-ass
 def folder(cluster: Cluster) -> str:
     """Sessions have it in JUPYTER_PATH; kernels lie below, one folder each."""
     return f"{cluster.storage.envs}/jupyter"
-
-
-def kernel_json(cluster: Cluster, kernel: Kernel) -> str:
-    """kernel.json. The starter gets the link ``current`` and resolves it itself, once."""
-    env = f"{cluster.storage.envs}/{kernel.name}/current"
-    spec = {
-        "argv": [START, env, *kernel.modules, "--", "-f", "{connection_file}"],
-        "display_name": kernel.title,
-        "language": "python",
-        "metadata": {"debugger": True},
-    }
-    return json.dumps(spec, indent=1, sort_keys=True) + "\n"
 
 
 def server_config(cluster: Cluster) -> str:

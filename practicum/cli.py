@@ -17,6 +17,7 @@ from cluster.errors import PracticumError
 from practicum import (
     converge,
     course,
+    kernel,
     lab,
     module,
     munge,
@@ -49,6 +50,7 @@ app.command()(converge.apply)
 app.command()(status.status)
 app.command()(shutdown.shutdown)
 app.add_typer(course.app, name="course")
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(lab.app, name="lab")
 app.add_typer(module.app, name="module")
 app.add_typer(munge.app, name="munge")

@@ -240,6 +240,35 @@ class Remote:
         TransportError when the connection ends or it takes longer; with ``check`` also when it
         fails, with what it said last.
         """
+        out: list[str] = []
+        done = self._run(argv, lambda channel: _both(channel, out), stdin, timeout)
+        done = done._replace(out="".join(out))
+        if check and done.code != 0:
+            raise TransportError(f"{argv[0]} failed on {self.target.name}: {done.said}")
+        return done
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        hear: Callable[[str], None],
+        *,
+        stdin: str = "",
+        timeout: float = 60,
+    ) -> Done:
+        """As :meth:`run`, and ``hear`` is called with each line as it comes; ``out`` stays empty.
+
+        When this ends early (Ctrl-C, an error of ``hear``) the connection is closed with it, and
+        a command that goes on to write is ended by that.
+        """
+        return self._run(argv, lambda channel: _heard(channel, hear), stdin, timeout)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        read: Callable[[paramiko.Channel], str],
+        stdin: str,
+        timeout: float,
+    ) -> Done:
         if self._transport is None:
             raise TransportError(f"{self.target.name} is not connected")
         try:
@@ -248,18 +277,30 @@ class Remote:
             channel.exec_command(self.target.rooted(shlex.join(argv)))
             channel.sendall(stdin.encode())
             channel.shutdown_write()
-            out = _all(channel.recv)
-            err = _all(channel.recv_stderr)
-            done = Done(_status(channel, timeout), out, err)
+            err = read(channel)
+            return Done(_status(channel, timeout), "", err)
         except TimeoutError as error:
             raise TransportError(
                 f"{argv[0]} on {self.target.name} did not finish within {timeout:.0f} s"
             ) from error
         except (paramiko.SSHException, OSError) as error:
             raise TransportError(f"the connection to {self.target.name} was lost") from error
-        if check and done.code != 0:
-            raise TransportError(f"{argv[0]} failed on {self.target.name}: {done.said}")
-        return done
+
+
+def _both(channel: paramiko.Channel, out: list[str]) -> str:
+    """All that is said: on stdout into ``out``, on stderr returned."""
+    out.append(_all(channel.recv))
+    return _all(channel.recv_stderr)
+
+
+def _heard(channel: paramiko.Channel, hear: Callable[[str], None]) -> str:
+    """Whatever is said, line by line as it comes; what was said on stderr."""
+    rest = b""
+    while piece := channel.recv(1 << 16):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            hear(line.decode("utf-8", "replace"))
+    return _all(channel.recv_stderr)
 
 
 def _status(channel: paramiko.Channel, timeout: float) -> int:

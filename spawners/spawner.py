@@ -34,7 +34,7 @@ import pwd
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.model import NodeRole, Profile
+from cluster.model import Kernel, NodeRole, Profile
 from cluster.values import seconds
 from spawners import (
     api,
@@ -79,6 +79,12 @@ class PracticumSpawner(RunningSession):
             ) from None
         return options.offered(self.cluster.profiles, groups)
 
+    def kernels(self) -> list[Kernel]:
+        """Those that this user sees."""
+        groups = options.groups_of(self.user.name)
+        known = self.cluster.kernels
+        return [one for one in known if one.group is None or one.group in groups]
+
     async def get_options_form(self) -> str:
         """The profiles to choose from; one alone is no choice, and there is no form."""
         profiles = self.offered()
@@ -90,7 +96,7 @@ class PracticumSpawner(RunningSession):
             profiles,
             self.user_options,
             state.sentences(profiles),
-            [(kernel.name, kernel.title) for kernel in cluster.kernels],
+            [(kernel.name, kernel.title) for kernel in self.kernels()],
             await modules.shared(cluster),
             limits.offer(cluster),
         )
@@ -104,11 +110,12 @@ class PracticumSpawner(RunningSession):
     async def apply_user_options(self, _spawner: Any, user_options: Mapping[str, Any]) -> None:
         """Form and REST alike end here. What was refused is not kept for the next time, and a
         start without a word takes what is left of the last choice."""
-        kernels = [kernel.name for kernel in self.cluster.kernels]
         judge = options.choose if self._was_told() else options.recall
         try:
             known = await modules.shared(self.cluster)
-            self._choice = judge(user_options, self.offered(), kernels, known)
+            profiles = self.offered()  # says so where there is no account
+            kernels = [kernel.name for kernel in self.kernels()]
+            self._choice = judge(user_options, profiles, kernels, known)
         except OptionError as error:
             self._choice = None
             self.orm_spawner.user_options = {}
@@ -189,7 +196,7 @@ class PracticumSpawner(RunningSession):
     def _chosen(self) -> Choice:
         """What was chosen; after a restart of the hub that is in the database."""
         if self._choice is None:
-            kernels = [kernel.name for kernel in self.cluster.kernels]
+            kernels = [kernel.name for kernel in self.kernels()]
             stored = self.user_options or {}
             # of modules as they were checked then: their folder may be away now
             named = modules.plain(stored.get("modules"))

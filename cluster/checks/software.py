@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from cluster.checks.problem import Problem, repeated, unknown
-from cluster.model import Cluster
+from cluster.model import Cluster, Kernel
 from cluster.software import Module
 
+R_PACKAGE = re.compile(r"r-(cran|bioc|other)-[a-z0-9.+-]+")
 RESERVED_ENVIRONMENTS = frozenset({"server", "jupyter", "coursework"})  # folders beside the kernels
 # The distribution's own, which open the branches of the hierarchy
 COMPILER, MPI = "gcc", "openmpi"
@@ -26,6 +28,29 @@ def kernels(cluster: Cluster) -> Iterator[Problem]:
         if kernel.name in RESERVED_ENVIRONMENTS:
             yield Problem(
                 ("kernels", index, "name"), f"{kernel.name} is practicum's own: choose another"
+            )
+        yield from _kernel(cluster, index, kernel)
+
+
+def _kernel(cluster: Cluster, index: int, kernel: Kernel) -> Iterator[Problem]:
+    """What belongs to one language, and who may see it."""
+    groups = [group.name for group in cluster.groups]
+    if kernel.group is not None and kernel.group not in groups:
+        yield Problem(("kernels", index, "group"), unknown(kernel.group, groups, "group"))
+    if kernel.channels and kernel.language != "conda":
+        yield Problem(("kernels", index, "channels"), 'they are conda\'s: set language = "conda"')
+    if kernel.python and kernel.language != "python":
+        yield Problem(
+            ("kernels", index, "python"),
+            "only for language python; conda names python among its packages",
+        )
+    if kernel.lock and kernel.language == "r":
+        yield Problem(("kernels", index, "lock"), "R's packages are Debian's: there is no lock")
+    for place, package in enumerate(kernel.packages):
+        if kernel.language == "r" and not R_PACKAGE.fullmatch(package):
+            yield Problem(
+                ("kernels", index, "packages", place),
+                f"{package} is no package of Debian's for R: they are called r-cran-NAME",
             )
 
 

@@ -40,6 +40,7 @@ CACHES = (
     ("uv", "/root/.cache/uv"),
     ("pip", "/root/.cache/pip"),
     ("npm", "/root/.npm"),
+    ("uv-build", "/var/cache/practicum-build"),  # of the account that builds kernels
 )
 _SYSTEMD = Path("/run/systemd/system")  # there when PID 1 is systemd (sd_booted(3))
 _NSPAWN_RUN = Path("/run/systemd/nspawn")

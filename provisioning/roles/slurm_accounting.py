@@ -14,6 +14,7 @@ from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.where import on_first
 
 HUB_USER = "practicum-hub"
+BUILD_USER = "practicum-build"  # whose jobs build shared kernels
 SCRIPT = f"{FOLDER}/accounting.py"
 WANTED = "/etc/practicum/accounting.json"
 REFUSED = "/var/lib/practicum/accounting-refused"
@@ -39,7 +40,7 @@ def accounting(cluster: Cluster) -> str:
         },
         "users": {
             name: [everyone, *(a for a in names if a != everyone and name in own[a])]
-            for name in [*people, HUB_USER]
+            for name in [*people, HUB_USER, BUILD_USER]
         }
         # submissions under grading: the course's account and nothing else
         | {box: [course.name] for course in cluster.courses for box in course.boxes},

@@ -1,28 +1,24 @@
-"""Kernels: resources, kernelspecs, and the starter run for real."""
+"""Kernels: resources, and what is asked of the login node."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
-import pytest
 from hub_sample import context, sample
 
 from kernels import kernelspec, role
 from kernels.environments import FILES
-from provisioning.resources import Command, File
+from kernels.requests import request
+from provisioning.resources import Command, File, Package
 
-STARTER = FILES / "kernel-start"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_server_then_kernels_then_their_kernelspecs() -> None:
-    resources = role.environments(context())
-    commands = [item.id for item in resources if isinstance(item, Command)]
-    assert commands == ["environment-uv", "environment-server", "environment-kernel-python3"]
-    keys = [item.key for item in resources]
-    spec = "file:/nfs/envs/jupyter/kernels/python3/kernel.json"
-    assert keys.index(spec) > keys.index("command:environment-kernel-python3")
+def test_server_then_kernels_then_what_is_left_over() -> None:
+    commands = [item.id for item in role.environments(context()) if isinstance(item, Command)]
+    expected = ["environment-uv", "environment-server", "kernel-python3", "kernels-left-over"]
+    assert commands == expected
 
 
 def test_spec_files_match_their_commands() -> None:
@@ -30,9 +26,46 @@ def test_spec_files_match_their_commands() -> None:
     resources = role.environments(context())
     paths = {item.path for item in resources if isinstance(item, File)}
     for command in resources:
-        if isinstance(command, Command):
+        if isinstance(command, Command) and command.id != "kernels-left-over":
             assert command.run[4] in paths
             assert command.run[4:] == command.check[4:]
+
+
+def test_a_changed_title_is_another_order_but_the_same_build() -> None:
+    first, second = (
+        sample(kernels=[{"name": "py", "title": title, "packages": ["numpy"]}])
+        for title in ("One", "Two")
+    )
+    assert role.order(first, first.kernels[0]) != role.order(second, second.kernels[0])
+    one, two = request(first, first.kernels[0]), request(second, second.kernels[0])
+    assert one.digest == two.digest
+
+
+def test_all_files_of_the_room_are_shipped() -> None:
+    """Whatever a module there imports must be there, too."""
+    shipped = {name.removeprefix("node/") for name in role.ROOM_FILES}
+    assert {path.name for path in (ROOT / "kernels/node").glob("*.py")} <= shipped
+    paths = {item.path for item in role.room(context()) if isinstance(item, File)}
+    assert f"{role.ROOM}/__main__.py" in paths
+
+
+def test_r_is_installed_where_a_kernel_asks_for_it() -> None:
+    assert role.r_packages(context()) == []
+    kernels = [{"name": "r", "title": "R", "language": "r", "packages": ["r-cran-dplyr"]}]
+    found = role.r_packages(context(cluster=sample(kernels=kernels)))
+    names = [item.package for item in found if isinstance(item, Package)]
+    assert names == ["r-base-core", "r-cran-dplyr", "r-cran-irkernel"]
+
+
+def test_builds_go_to_the_partition_that_is_shared_most() -> None:
+    partitions = [
+        {"name": "batch", "nodes": "ALL", "default": True},
+        {"name": "few", "nodes": "ALL", "oversubscribe": 20, "groups": ["students"]},
+        {"name": "notebook", "nodes": "ALL", "oversubscribe": 8, "max_time": "00:30:00"},
+    ]
+    cluster = sample(partitions=partitions)
+    wanted = request(cluster, cluster.kernels[0])
+    assert (wanted.partition, wanted.minutes) == ("notebook", 30)
 
 
 def test_default_kernel_is_the_first_and_the_servers_own_python_is_none() -> None:
@@ -40,39 +73,6 @@ def test_default_kernel_is_the_first_and_the_servers_own_python_is_none() -> Non
     assert config["KernelSpecManager"]["ensure_native_kernel"] is False
     assert config["MappingKernelManager"]["default_kernel_name"] == "python3"
     assert "MappingKernelManager" not in json.loads(kernelspec.server_config(sample(kernels=[])))
-
-
-def test_modules_stand_before_the_dashes() -> None:
-    kernels = [{"name": "py", "title": "P", "packages": ["numpy"], "modules": ["gcc/12", "mpi"]}]
-    cluster = sample(kernels=kernels)
-    argv = json.loads(kernelspec.kernel_json(cluster, cluster.kernels[0]))["argv"]
-    assert argv[1:] == ["/nfs/envs/py/current", "gcc/12", "mpi", "--", "-f", "{connection_file}"]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """A version with a python that tells how it was called."""
-    folder = tmp_path / "v1/bin"
-    folder.mkdir(parents=True)
-    python = folder / "python"
-    python.write_text('#!/bin/sh\necho "$VIRTUAL_ENV" "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / "current").symlink_to("v1")
-    return tmp_path / "current"
-
-
-def test_the_starter_resolves_the_link_and_passes_the_rest(environment: Path) -> None:
-    words = ["bash", str(STARTER), str(environment), "--", "-f", "a file; with $(words)"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    version = environment.resolve()
-    assert said == f"{version} -m ipykernel_launcher -f a file; with $(words)"
-
-
-def test_a_missing_environment_is_said(tmp_path: Path) -> None:
-    words = ["bash", str(STARTER), str(tmp_path / "none"), "--", "-f", "x"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "tell your instructor" in done.stderr
 
 
 def test_pins_name_no_registry() -> None:

@@ -170,7 +170,7 @@ WRONG = [
      "max_cpus_per_node (1) of partition batch"),
     ('name = "python3"', 'name = "server"', "kernels[0].name: server is practicum's own"),
     ('name = "python3"', 'name = "python"', "kernels[0].name: Jupyter reads python as python3"),
-    ('["numpy"]', '["numpy; import os"]', "kernels[0].packages[0]: must be text that matches"),
+    ('["numpy"]', '["numpy; import os"]', "kernels[0].packages[0]: must be a package like numpy"),
     # more tables
     ("[[kernels]]", '[[partitions]]\nname = "batch"\nnodes = "ALL"\n\n[[kernels]]',
      "cluster.toml:41: partitions[1].name: the name batch is taken by partitions[0]"),

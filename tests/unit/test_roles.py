@@ -120,7 +120,9 @@ def test_limits_follow_the_kernel(facts: Facts, track: str, text: str) -> None:
 
 def test_accounting_names_everyone_and_makes_the_hub_an_operator() -> None:
     wanted = json.loads(accounting(small()))
-    assert wanted["users"] == {"ada": ["class"], "practicum-hub": ["class"]}
+    assert wanted["users"] == {
+        name: ["class"] for name in ("ada", "practicum-hub", "practicum-build")
+    }
     assert wanted["operators"] == ["practicum-hub"]
 
 

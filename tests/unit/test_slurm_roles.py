@@ -244,6 +244,7 @@ def test_accounts_have_their_members_and_everyone_the_first_qos() -> None:
         "ada": ["class", "hpc"],  # as coordinator
         "ines": ["class", "hpc"],
         "practicum-hub": ["class"],
+        "practicum-build": ["class"],
     }
     assert wanted["accounts"]["class"] == {
         "share": 3, "cpu_minutes": 0, "qos": ["short"], "coordinators": [],

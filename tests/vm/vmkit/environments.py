@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kernels.role import ROOM
 from provisioning.lab import tree
 from provisioning.lab.system import CACHE, locked, remove_tree, run, run_logged
 from provisioning.resources import Command, Directory, File, Image, Resource
@@ -35,13 +36,19 @@ def wanted(context: Context, roles: Sequence[Role]) -> list[Resource]:
     commands = {
         one.key: one
         for one in declared
-        if isinstance(one, Command) and one.id.startswith("environment-")
+        if isinstance(one, Command) and one.id.startswith(("environment-", "kernel-"))
     }
     paths = {word for one in commands.values() for word in one.run if word.startswith("/")}
     for one in declared:
         if isinstance(one, File) and one.path in paths and one.path.endswith(".json"):
             spec = json.loads(one.content)
-            paths |= {spec["requirements"], spec["root"], *spec["wheels"]}
+            if "envs" in spec:  # a kernel's order
+                paths |= {f"{spec['envs']}/jupyter/kernels/{spec['request']['name']}"}
+            else:
+                paths |= {spec["requirements"], spec["root"], *spec["wheels"]}
+    paths |= {
+        one.path for one in declared if isinstance(one, File) and one.path.startswith(f"{ROOM}/")
+    }
     parents = {str(parent) for path in paths if path for parent in Path(path).parents}
 
     def needed(one: Resource) -> bool:
@@ -49,7 +56,10 @@ def wanted(context: Context, roles: Sequence[Role]) -> list[Resource]:
             return one.path in paths | parents
         return one.key in commands or (isinstance(one, File) and one.path in paths)
 
-    return [replace(one, image=Image.APPLY, notify=()) for one in declared if needed(one)]
+    found = [replace(one, image=Image.APPLY, notify=()) for one in declared if needed(one)]
+    # there is no Slurm in an image
+    here = (("PRACTICUM_BUILD_HERE", "1"),)
+    return [replace(one, env=here) if isinstance(one, Command) else one for one in found]
 
 
 def make(
