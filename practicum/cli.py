@@ -15,6 +15,7 @@ import typer
 
 from cluster.errors import PracticumError
 from practicum import (
+    assignment,
     converge,
     lab,
     module,
@@ -47,6 +48,7 @@ app.command()(converge.plan)
 app.command()(converge.apply)
 app.command()(status.status)
 app.command()(shutdown.shutdown)
+app.add_typer(assignment.app, name="assignment")
 app.add_typer(lab.app, name="lab")
 app.add_typer(module.app, name="module")
 app.add_typer(munge.app, name="munge")
