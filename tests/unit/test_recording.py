@@ -46,7 +46,9 @@ def work(*jobs: Job, files: dict[str, bytes] | None = None) -> Work:
     return Work("ada", "naps", Accounting("ada", "hpc", Window(0, 1000), 1000, jobs), files or {})
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))))
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+)
 def test_a_recording_comes_back(files: dict[str, str]) -> None:
     made = work(job(), files={name: text.encode() for name, text in files.items()})
     assert recording.parse(recording.dump(made), "here") == made

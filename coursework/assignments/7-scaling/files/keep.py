@@ -9,5 +9,5 @@ import numpy as np
 from stream import prices
 
 number, samples = int(sys.argv[1]), int(sys.argv[2])
-everything = np.concatenate([prices(number, k, 200_000) for k in range(samples // 200_000)])
+everything = np.concatenate([prices(number, k, 100_000) for k in range(samples // 100_000)])
 print(f"{everything.size} samples, mean {everything.mean():.5f}")
