@@ -15,6 +15,7 @@ import typer
 
 from cluster.errors import PracticumError
 from practicum import (
+    assignment,
     converge,
     course,
     kernel,
@@ -51,6 +52,7 @@ app.command()(status.status)
 app.command()(shutdown.shutdown)
 app.add_typer(course.app, name="course")
 app.add_typer(kernel.app, name="kernel")
+app.add_typer(assignment.app, name="assignment")
 app.add_typer(lab.app, name="lab")
 app.add_typer(module.app, name="module")
 app.add_typer(munge.app, name="munge")

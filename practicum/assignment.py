@@ -1,0 +1,108 @@
+"""`practicum assignment`: those that come with practicum, and trying tests of one's own."""
+
+from __future__ import annotations
+
+import json as to_json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from practicum.options import Json
+
+app = typer.Typer(help="Assignments that are graded by what the cluster saw.", no_args_is_help=True)
+
+
+@app.callback()
+def assignment() -> None:
+    pass
+
+
+@app.command("list")
+def show_list(json: Json = False) -> None:
+    """The assignments that come with practicum, in the order in which they are taught."""
+    from coursework import notebooks
+
+    sources = {name: notebooks.load(name) for name in notebooks.names()}
+    if json:
+        rows = {name: {**source.head, "points": source.points} for name, source in sources.items()}
+        typer.echo(to_json.dumps(rows))
+        return
+    for name, source in sources.items():
+        minutes = source.head["minutes"]
+        typer.echo(f"{name:16} {source.points:3} points  {minutes:>4} min  {source.title}")
+
+
+@app.command()
+def write(
+    course: Annotated[str, typer.Argument(metavar="COURSE", help="Its name and Slurm account.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="nbgrader's source folder.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="[NAME]...", help="Which; all if left out.")
+    ] = [],  # noqa: B006  typer copies it
+) -> None:
+    """Put assignments into a course's source folder. What is there already stays as it is."""
+    from cluster.errors import PracticumError
+    from coursework import notebooks
+
+    for name in names or notebooks.names():
+        try:
+            done = notebooks.write(name, folder, course)
+        except OSError as error:
+            raise PracticumError(f"{folder} cannot be written to: {error.strerror}") from None
+        typer.echo(f"{name}: {'written' if done else 'is there, and stays as it is'}")
+
+
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The assignment's name.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to keep the recording.")],
+    account: Annotated[str, typer.Option(help="The course's Slurm account.")],
+    folder: Annotated[Path, typer.Option(help="The files to hand in.")] = Path(),
+    hours: Annotated[float, typer.Option(help="How long ago the first job may be.")] = 12,
+) -> None:
+    """Keep your own jobs of the last hours, and a folder's files, to try tests on."""
+    import getpass
+    import time
+
+    from cluster.errors import PracticumError
+    from coursework import recording, snapshot
+    from coursework.accounting import Window
+    from coursework.clustertests import Work
+
+    now = int(time.time())
+    student = getpass.getuser()
+    accounting = snapshot.take(student, account, Window(now - int(hours * 3600), now))
+    try:
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())
+                 if path.is_file() and path.stat().st_size <= recording.LARGEST}  # fmt: skip
+        work = Work(student, name, accounting, recording.texts(files))
+        file.write_text(recording.dump(work), encoding="utf-8")
+    except OSError as error:
+        raise PracticumError(f"{error.filename}: {error.strerror}") from None
+    typer.echo(f"{file}: {len(accounting.counted)} jobs of {student}, {len(work.files)} files")
+
+
+@app.command("try")
+def try_tests(
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="The source notebook.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.")],
+    json: Json = False,
+) -> None:
+    """Run a notebook's cluster tests on a recording, and show points and feedback."""
+    from coursework import recording
+
+    found = recording.grade(recording.read_notebook(notebook), recording.load(file))
+    if json:
+        rows = [
+            {"test": one.cell, "points": one.points, "earned": one.earned,
+             "feedback": one.verdict.text} for one in found
+        ]  # fmt: skip
+        typer.echo(to_json.dumps(rows))
+        return
+    for one in found:
+        typer.echo(f"{one.cell}: {one.earned:g} of {one.points:g}")
+        for line in one.verdict.lines:
+            typer.echo(f"    {line}")
+    total = sum(one.points for one in found)
+    typer.echo(f"together: {sum(one.earned for one in found):g} of {total:g}")
