@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from cluster.errors import PracticumError, UsageError
 from cluster.load import load_public
 from cluster.model import Cluster
-from coursework import grades, ledger
+from coursework import grade_course, grades, ledger
 from coursework.layout import Layout, find
 from coursework.session import records, wire
 from coursework.store import Store, write_file
@@ -237,12 +237,15 @@ DATED = ("due", "extend")
 
 
 def main(argv: Sequence[str]) -> int:
-    options = parser().parse_args(argv)
+    grading = argv[:1] == ["grade"]
+    options = (grade_course.parser() if grading else parser()).parse_args(argv[int(grading) :])
     os.umask(0o077)
     try:
         cluster = load_public(CLUSTER)
         places = own(cluster, options.course)
         os.chdir(places.root)
+        if grading:
+            return grade_course.grade(cluster, places, options)
         work = VERBS[options.verb][0]
         more = (cluster.cluster.timezone,) if options.verb in DATED else ()
         sys.stdout.write(f"{work(places, options, *more)}\n")  # type: ignore[operator]

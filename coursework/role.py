@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coursework import nodes
+from coursework import grading_role, nodes
 from provisioning.role import Role
 
 ROLES = (
@@ -11,5 +11,6 @@ ROLES = (
     Role("course-folders", "trust", nodes.is_homes_node, nodes.folders),
     Role("course-sessions", "software", nodes.sessions_here, nodes.session),
     Role("course-environment", "software", nodes.login_here, nodes.graders_environment),
+    *grading_role.ROLES,
     Role("courses", "hub", nodes.login_here, nodes.login),
 )  # fmt: skip

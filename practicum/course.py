@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from practicum import clustertest, grade
 from practicum.options import DEFAULT_FILE, File, Json
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ Apply = Annotated[bool, typer.Option("--apply/--no-apply", help="Bring it to the
 When = Annotated[
     str, typer.Argument(help="As 2026-03-01T23:59, the cluster's time; nothing takes it away.")
 ]
+
+
+app.command()(grade.grade)
+app.command()(clustertest.record)
+app.command("try")(clustertest.try_tests)
 
 
 @app.callback()

@@ -21,6 +21,7 @@ EXTENSIONS = (
     "jupyterlab",
     "nbgrader.server_extensions.formgrader",
     "practicum_session.classroom",
+    "practicum_session.grading",
 )
 # the page may be shown inside JupyterLab of the same hub, nowhere else
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'"}

@@ -1,0 +1,182 @@
+"""``grade COURSE ASSIGNMENT``: one run of grading, as the course's grader on the login node.
+
+Called by ``practicum course grade`` and by formgrader's button, by way of coursework.act. With
+``--events`` each step is a line of JSON: {"event": "begin"|"phase"|"done"|"end", ...}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pwd
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import UsageError
+from cluster.model import Cluster
+from cluster.values import seconds
+from coursework import snapshot
+from coursework.accounting import Accounting, Window
+from coursework.grading import Entry, Grading, Places, entries
+from coursework.grading_role import BOOK, TASK, staging
+from coursework.layout import Layout
+from coursework.session import records
+from coursework.staging import read_limits
+from coursework.store import Store
+from kernels import kernelspec
+
+FOREVER = 1 << 40
+SYSTEM = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/srv", "/mnt", "/media")  # noqa: S108
+
+
+def places(cluster: Cluster, layout: Layout) -> Places:
+    """Grading's view of a course."""
+    storage, course = cluster.storage, layout.course
+    wanted = [part for part in cluster.partitions if part.name == course.partition]
+    partition = next(iter(wanted or [part for part in cluster.partitions if part.default]), None)
+    system = [path for path in SYSTEM if not f"{storage.shared}/".startswith(f"{path}/")]
+    hide = [*system, storage.home, storage.courses, *([storage.scratch] if storage.scratch else [])]
+    return Places(
+        course=course.name,
+        root=layout.root,
+        boxes=course.boxes,
+        staging=Path(staging(cluster)),
+        python=layout.environment / "bin" / "python",
+        program=TASK,
+        book=Path(BOOK),
+        config=Path(layout.config) / "nbgrader_config.py",
+        jupyter_path=kernelspec.folder(cluster),
+        hide=tuple(dict.fromkeys(hide)),
+        partition=course.partition,
+        limits=read_limits(layout.root / "grading.json"),
+        max_minutes=seconds(partition.max_time) // 60 if partition else 60,
+    )
+
+
+class Recorded:
+    """A student's accounting, asked for once their deadline is over and then kept."""
+
+    def __init__(self, layout: Layout, assignment: str) -> None:
+        self.layout, self.assignment = layout, assignment
+        self.folder = layout.root / "accounting" / assignment
+
+    def window(self, student: str) -> Window:
+        """From the hand-out to the student's own deadline."""
+        due = Store(self.layout).dates().of(self.assignment, student)
+        handed_out = self.layout.outbound / self.assignment
+        opens = [path.stat().st_mtime for path in handed_out.rglob("*")] or [0]
+        closes = int(records.moment(due).timestamp()) if due else FOREVER
+        return Window(int(min(opens)), closes)
+
+    def __call__(self, student: str) -> Accounting:
+        window = self.window(student)
+        path = self.folder / f"{student}.json"
+        if path.is_file():
+            kept = snapshot.load(path)
+            if kept.window == window:
+                return kept
+        try:
+            pwd.getpwnam(student)
+        except KeyError:  # sacct would refuse the name; who has no account has no jobs
+            return Accounting(student, self.layout.account, window, int(time.time()), ())
+        taken = snapshot.take(student, self.layout.account, window)
+        if taken.read_at > window.closes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(snapshot.dump(taken))
+            temporary.replace(path)
+        return taken
+
+
+class Events:
+    """Lines of JSON, and the same in grading/ASSIGNMENT/progress for whoever looks later."""
+
+    def __init__(self, folder: Path, *, loud: bool) -> None:
+        self.folder, self.loud = folder, loud
+        self.progress: dict[str, Any] = {"running": True, "students": {}, "skipped": []}
+
+    def begin(self, students: Sequence[str], skipped: Sequence[str]) -> None:
+        self.progress["students"] = dict.fromkeys(students, "to do")
+        self.progress["skipped"] = list(skipped)
+        self._tell({"event": "begin", "students": list(students), "skipped": list(skipped)})
+
+    def phase(self, student: str, text: str) -> None:
+        self.progress["students"][student] = text
+        self._tell({"event": "phase", "student": student, "text": text})
+
+    def done(self, entry: Entry) -> None:
+        self.progress["students"][entry.student] = entry.status
+        self._tell({"event": "done", **asdict(entry)})
+
+    def end(self, error: str = "") -> None:
+        self.progress |= {"running": False, "error": error}
+        self._tell({"event": "end", "error": error})
+
+    def _tell(self, value: dict[str, Any]) -> None:
+        self.progress["at"] = int(time.time())
+        path = self.folder / "progress"
+        temporary = path.with_name("progress.tmp")
+        temporary.write_text(json.dumps(self.progress))
+        temporary.replace(path)
+        if self.loud:
+            sys.stdout.write(json.dumps({**value, "time": round(time.time(), 3)}) + "\n")
+            sys.stdout.flush()
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="practicum course grade", add_help=False)
+    top.add_argument("course")
+    top.add_argument("assignment")
+    top.add_argument("--student", action="append", default=[])
+    top.add_argument("--again", action="store_true")
+    top.add_argument("--status", action="store_true")
+    top.add_argument("--events", action="store_true")
+    return top
+
+
+def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
+    """0 when all were graded, 1 when something failed for somebody."""
+    if not records.ASSIGNMENT.fullmatch(options.assignment):
+        raise UsageError(f"{options.assignment[:60]!r} cannot be an assignment's name")
+    where = places(cluster, layout)
+    folder = where.state / options.assignment
+    if options.status:
+        sys.stdout.write(status(where, options.assignment) + "\n")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    events = Events(folder, loud=options.events)
+    accounting = Recorded(layout, options.assignment)
+    error = "it was ended before it was done"
+    try:
+        found = Grading(where, options.assignment, accounting, events).run(
+            options.student, again=options.again
+        )
+        error = ""
+    except Exception as problem:
+        error = str(problem)
+        raise
+    finally:
+        events.end(error)
+    bad = [entry for entry in found.values() if entry.status != "graded"]
+    if not options.events:
+        for entry in bad:
+            sys.stdout.write(f"{entry.student}: {entry.status}: {entry.reason}\n")
+        sys.stdout.write(f"{len(found) - len(bad)} graded, {len(bad)} not as they should\n")
+    return 1 if bad else 0
+
+
+def status(where: Places, assignment: str) -> str:
+    """What is known of an assignment's grading, as JSON."""
+    try:
+        progress = json.loads((where.state / assignment / "progress").read_text())
+    except (OSError, ValueError):
+        progress = {"running": False, "students": {}, "skipped": []}
+    known = {name: asdict(entry) for name, entry in entries(where, assignment).items()}
+    at = progress.get("at")
+    when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
+    return json.dumps({"progress": progress, "entries": known, "at": when})

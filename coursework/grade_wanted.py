@@ -1,0 +1,78 @@
+"""``python -I -m coursework.grade_wanted COURSE``: grades what formgrader's button asked for.
+
+Started by practicum-grade-COURSE.path as grader-COURSE while grading/wanted holds something. A
+wish is removed once it is graded, so that one that was interrupted is taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.errors import PracticumError
+from cluster.load import load_public
+from coursework import grade_course
+from coursework.act import CLUSTER, own
+from coursework.session import records
+
+GATHER = 1.0  # seconds: "autograde all" asks once for each student
+BUSY = 5.0  # seconds until it is tried again when the command grades the same assignment
+PATIENCE = 3600.0
+
+
+def wishes(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """{assignment: {student: files}}; what cannot be read is removed."""
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            value = json.loads(path.read_text())
+            assignment, student = str(value["assignment"]), str(value["student"])
+        except (OSError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+            continue
+        if records.ASSIGNMENT.fullmatch(assignment):
+            found[assignment][student].append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    os.umask(0o077)
+    cluster = load_public(CLUSTER)
+    try:
+        layout = own(cluster, argv[0])
+    except PracticumError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    os.chdir(layout.root)
+    folder = layout.grading / "wanted"
+    began = time.monotonic()
+    while found := wishes(folder):
+        time.sleep(GATHER)
+        for assignment, students in wishes(folder).items() or found.items():
+            options = argparse.Namespace(
+                assignment=assignment, student=sorted(students), again=True, status=False,
+                events=False,
+            )  # fmt: skip
+            try:
+                grade_course.grade(cluster, layout, options)
+            except PracticumError as error:
+                sys.stderr.write(f"{assignment}: {error}\n")
+                if "is being graded already" in str(error) and time.monotonic() - began < PATIENCE:
+                    time.sleep(BUSY)
+                    continue
+            for paths in students.values():
+                for path in paths:
+                    path.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

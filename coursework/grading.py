@@ -1,0 +1,487 @@
+"""Grading an assignment on the cluster: sanitize, run as Slurm arrays, merge into the gradebook.
+
+Runs on the login node as grader-NAME. All that is known is in files, so it may be killed at any
+moment and started again::
+
+    grading/lock                          held while it runs, for the whole course
+    grading/jobs                          {box: array's job id}, while they run
+    grading/ASSIGNMENT/STUDENT.json       Entry: of which submission, how far, why not
+    grading/sanitized/STUDENT/ASSIGNMENT  what grade_book made of the submission
+    accounting/ASSIGNMENT/STUDENT.json    a snapshot, once the student's deadline is over
+
+A student whose submission and tests are the ones that were graded is left alone. Anything else
+first takes back what an earlier grading gave, so an old grade never stands for a new submission.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from cluster.errors import PracticumError
+from cluster.slurm_text import JobState
+from coursework import gradejobs, merging, staging
+from coursework.accounting import Accounting
+from coursework.clustercells import BrokenTestError, error, outputs_of, verdict_of
+from coursework.clustertests import Work
+from coursework.staging import Chunk, Limits
+
+LOOK = 0.5  # seconds between looks for results
+ASK = 5.0  # seconds between questions to Slurm
+SETTLE = 15.0  # seconds that a result may take to be seen after its job's end (NFS)
+ATTEMPTS = 2  # for a submission that never began to run
+NOT_THEIRS = frozenset(
+    {JobState.NODE_FAIL, JobState.CANCELLED, JobState.PREEMPTED, JobState.BOOT_FAIL,
+     JobState.LAUNCH_FAILED}
+)  # fmt: skip
+WORDS = {
+    JobState.TIMEOUT: "its job ran into the time limit",
+    JobState.OUT_OF_MEMORY: "it used more memory than submissions get",
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """All that grading needs to know of a course and its cluster."""
+
+    course: str
+    root: Path  # the course folder
+    boxes: tuple[str, ...]  # accounts, one for each submission that runs at a time
+    staging: Path  # has a folder for each box
+    python: Path  # of nbgrader's environment, on every node
+    program: str  # grade_task.py on every node
+    book: Path  # grade_book.py here
+    config: Path  # nbgrader_config.py
+    jupyter_path: str
+    hide: tuple[str, ...]
+    partition: str = ""
+    max_minutes: int = 60
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def state(self) -> Path:
+        return self.root / "grading"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How far one student is. ``status``: graded; failed (and graded as what it is); waiting
+    (nothing in the gradebook, to be graded again)."""
+
+    student: str
+    digest: str
+    status: str
+    reason: str = ""
+    score: float | None = None
+    max_score: float | None = None
+    manual: bool = False
+    at: int = 0
+
+
+class Watcher(Protocol):
+    """Who is told how it goes."""
+
+    def begin(self, students: Sequence[str], skipped: Sequence[str]) -> None: ...
+    def phase(self, student: str, text: str) -> None: ...
+    def done(self, entry: Entry) -> None: ...
+
+
+AccountingOf = Callable[[str], Accounting]
+
+
+class Book:
+    """The gradebook's writer, a process in nbgrader's environment."""
+
+    def __init__(self, places: Places) -> None:
+        self._process = subprocess.Popen(
+            [places.python, "-I", places.book, places.root, places.state, places.config],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def ask(self, do: str, assignment: str, **more: Any) -> dict[str, Any]:
+        """PracticumError with the writer's sentence."""
+        assert self._process.stdin and self._process.stdout  # noqa: S101
+        try:
+            self._process.stdin.write(json.dumps({"do": do, "assignment": assignment, **more}))
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise PracticumError("the gradebook's writer ended: is nbgrader's environment whole?")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise PracticumError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[IO[str]]:
+    """PracticumError when another process is at it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PracticumError(f"{what} is being graded already: wait until it is done") from None
+        yield file
+
+
+def write(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value))
+    temporary.replace(path)
+
+
+def entries(places: Places, assignment: str) -> dict[str, Entry]:
+    """What is known of each student; damaged files count as not there."""
+    found = {}
+    for path in sorted((places.state / assignment).glob("*.json")):
+        try:
+            entry = Entry(**json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            continue
+        found[entry.student] = entry
+    return found
+
+
+def digest(*folders: Path) -> str:
+    """Of all files below, with their names."""
+    total = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                total.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+                total.update(path.read_bytes())
+        total.update(b"\1")
+    return total.hexdigest()
+
+
+class Grading:
+    """One run for one assignment."""
+
+    def __init__(
+        self, places: Places, assignment: str, accounting: AccountingOf, watcher: Watcher
+    ) -> None:
+        self.places, self.assignment = places, assignment
+        self.accounting, self.watcher = accounting, watcher
+        self.folder = places.state / assignment
+        self.nonce = secrets.token_hex(16)
+        self.tests: dict[str, dict[str, dict[int, merging.Test]]] = {}
+        self.digests: dict[str, str] = {}
+        self.attempts: dict[str, int] = {}
+        self.results: dict[str, Entry] = {}
+
+    def run(self, students: Sequence[str] = (), *, again: bool = False) -> dict[str, Entry]:
+        """Grade those (all who submitted when left out); with ``again`` those who are graded, too.
+
+        PracticumError when nothing can be graded at all; what fails for one student is in the
+        entries, and stops nobody else's.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # One run for a course: two at once would share the grading accounts.
+        with alone(self.places.state / "lock", self.places.course):
+            self._end_old_jobs()
+            self.book = Book(self.places)
+            try:
+                self._grade(students, again=again)
+            finally:
+                self.book.close()
+                self._end_old_jobs()
+        return self.results
+
+    def _grade(self, students: Sequence[str], *, again: bool) -> None:
+        known = self.book.ask("students", self.assignment)
+        self.notebooks = known["notebooks"]
+        unknown = sorted(set(students) - set(known["students"]))
+        if unknown:
+            raise PracticumError(
+                f"no submission of {', '.join(unknown)} for {self.assignment} has been collected"
+            )
+        before = entries(self.places, self.assignment)
+        wanted: list[str] = []
+        skipped: list[str] = []
+        for student in students or known["students"]:
+            self.digests[student] = self._digest(student)
+            old = before.get(student)
+            same = old and old.digest == self.digests[student] and old.status != "waiting"
+            (skipped if same and not again else wanted).append(student)
+            if old and same:
+                self.results[student] = old
+        self.watcher.begin(wanted, skipped)
+        ready = [student for student in wanted if self._sanitize(student)]
+        while ready:
+            ready = self._execute(ready)
+
+    def _digest(self, student: str) -> str:
+        root = self.places.root
+        return digest(
+            root / "submitted" / student / self.assignment,
+            root / "source" / self.assignment,
+            root / "release" / self.assignment,
+        )
+
+    def _sanitize(self, student: str) -> bool:
+        self.watcher.phase(student, "sanitizing")
+        try:
+            self.book.ask("void", self.assignment, student=student)
+            (self.folder / f"{student}.json").unlink(missing_ok=True)
+            answer = self.book.ask("sanitize", self.assignment, student=student)
+        except PracticumError as problem:
+            self._tell(student, "waiting", f"cannot be graded: {problem}")
+            return False
+        self.tests[student] = merging.read_tests(answer)
+        return True
+
+    def _sanitized(self, student: str) -> Path:
+        return self.places.state / "sanitized" / student / self.assignment
+
+    def _notebook(self, student: str, name: str) -> dict[str, Any]:
+        path = self._sanitized(student) / f"{name}.ipynb"
+        value: dict[str, Any] = json.loads(path.read_text())
+        return value
+
+    # on the cluster
+
+    def _execute(self, students: list[str]) -> list[str]:
+        """Run and merge; those that must be tried again."""
+        run = secrets.token_hex(6)
+        jobs: dict[str, int] = {}
+        chunks: dict[str, list[Chunk]] = {}
+        alone_now = any(self.attempts.get(student) for student in students)
+        shares = staging.share_out(students, len(self.places.boxes), 1 if alone_now else 10)
+        try:
+            for box, share in zip(self.places.boxes, shares, strict=True):
+                if share:
+                    chunks[box] = [self._stage(box, run, n, part) for n, part in enumerate(share)]
+                    jobs[box] = gradejobs.submit(self._wanted(box, run, share))
+                    write(self.places.state / "jobs", jobs)
+            for student in students:
+                self.watcher.phase(student, "queued")
+            return self._gather(jobs, chunks)
+        finally:
+            for box, job in jobs.items():
+                gradejobs.cancel(box, job)
+            for made in chunks.values():
+                for chunk in made:
+                    staging.remove(chunk)
+            (self.places.state / "jobs").unlink(missing_ok=True)
+
+    def _wanted(self, box: str, run: str, share: list[list[str]]) -> gradejobs.Wanted:
+        limits, places = self.places.limits, self.places
+        each = (limits.notebook_seconds + limits.start_seconds) * max(1, len(self.notebooks))
+        minutes = -(-each * max(map(len, share)) // 60) + 1
+        return gradejobs.Wanted(
+            box=box,
+            account=places.course,
+            partition=places.partition,
+            tasks=len(share),
+            minutes=min(minutes, places.max_minutes),
+            memory_mb=limits.memory_mb + 128,
+            python=places.python,
+            program=places.program,
+            chunks=places.staging / box / run,
+        )
+
+    def _stage(self, box: str, run: str, number: int, students: list[str]) -> Chunk:
+        made = self.places.state / "to-run" / run
+        try:
+            for student in students:
+                self._to_run(student, made / student)
+            task = {
+                "limits": asdict(self.places.limits),
+                "hide": list(self.places.hide),
+                "jupyter_path": self.places.jupyter_path,
+            }
+            folder = self.places.staging / box / f"{run}-{number}"
+            sources = {student: made / student for student in students}
+            return staging.make(folder, sources, self.notebooks, task)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _to_run(self, student: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.copy_in(self._sanitized(student), target)
+        for name, tests in self.tests[student].items():
+            path = target / f"{name}.ipynb"
+            path.write_text(
+                json.dumps(merging.to_run(self._notebook(student, name), tests, self.nonce))
+            )
+
+    def _gather(self, jobs: Mapping[str, int], chunks: Mapping[str, list[Chunk]]) -> list[str]:
+        """Merge what comes, until all is there or the jobs are over; then say what is missing."""
+        open_ = {
+            student: (box, number, chunk)
+            for box, made in chunks.items()
+            for number, chunk in enumerate(made)
+            for student in chunk.students
+        }
+        running, asked, over = set(), time.monotonic(), 0.0
+        while open_:
+            for student, (_, _, chunk) in list(open_.items()):
+                if self._arrived(student, chunk):
+                    del open_[student]
+                elif student not in running and chunk.out(student, "started").exists():
+                    running.add(student)
+                    self.watcher.phase(student, "running")
+            now = time.monotonic()
+            if over and now - over > SETTLE:
+                break
+            if not over and now - asked > ASK:
+                asked = now
+                left = gradejobs.waiting(self.places.course, list(jobs.values()))
+                over = now if left is not None and not left else 0.0
+            time.sleep(LOOK if open_ else 0)
+        return self._missing(open_, jobs)
+
+    def _arrived(self, student: str, chunk: Chunk) -> bool:
+        try:
+            data = staging.read_out(chunk.out(student, "json"))
+            if data is None:
+                return False
+            ran = merging.read_result(data)
+        except ValueError as problem:
+            self._merge(student, {}, f"its result was refused: {problem}")
+            return True
+        failures = [f"{name}: {one.failure}" for name, one in ran.items() if one.failure]
+        self._merge(student, ran, "; ".join(failures))
+        return True
+
+    def _missing(
+        self, open_: Mapping[str, tuple[str, int, Chunk]], jobs: Mapping[str, int]
+    ) -> list[str]:
+        """Those without a result: tried again, or failed, or left waiting, each with its reason."""
+        again = []
+        since = int(time.time()) - 7 * 86400
+        ended = {
+            box: gradejobs.states(box, self.places.course, since, jobs[box])
+            for box in {box for box, _, _ in open_.values()}
+        }
+        for student, (box, number, chunk) in open_.items():
+            state = ended[box].get(number)
+            began = chunk.out(student, "started").exists()
+            if began and state is not None and state not in NOT_THEIRS:
+                why = WORDS.get(state, f"its job ended with {state.value} while it ran")
+                self._merge(student, {}, why)
+                continue
+            self.attempts[student] = self.attempts.get(student, 0) + 1
+            if self.attempts[student] < ATTEMPTS:
+                again.append(student)
+                continue
+            told = f"its job ended with {state.value}" if state else "Slurm lost its job"
+            self._tell(student, "waiting", f"not graded: {told}; grade again")
+        return again
+
+    # into the gradebook
+
+    def _merge(self, student: str, ran: Mapping[str, merging.Ran], failure: str) -> None:
+        self.watcher.phase(student, "merging")
+        outputs: dict[str, dict[int, list[Any]]] = {}
+        broken: list[str] = []
+        for name, tests in self.tests[student].items():
+            notebook = self._notebook(student, name)
+            one = ran.get(name, merging.Ran(failure=failure or "it was not run"))
+            verdicts = self._verdicts(student, tests, notebook, one, broken)
+            outputs[name] = merging.outputs_for(notebook, tests, one, self.nonce, verdicts)
+        try:
+            answer = self.book.ask("merge", self.assignment, student=student, outputs=outputs)
+        except PracticumError as problem:
+            self.book.ask("void", self.assignment, student=student)
+            self._tell(student, "waiting", f"cannot be merged: {problem}")
+            return
+        reason = "; ".join(part for part in (failure, *broken) if part)
+        self._tell(student, "failed" if reason else "graded", reason, answer)
+
+    def _verdicts(
+        self, student: str, tests: merging.Tests, notebook: Mapping[str, Any], ran: merging.Ran,
+        broken: list[str],
+    ) -> dict[int, list[Any]]:  # fmt: skip
+        """Outputs of the cluster tests; what is wrong with a test itself goes to ``broken``."""
+        mine = {index: test for index, test in tests.items() if test.on_cluster}
+        if not mine:
+            return {}
+        try:
+            accounting = self.accounting(student)
+        except PracticumError as problem:
+            broken.append(f"the accounting could not be read ({problem}): grade again")
+            return {index: [error("NotLooked", "no accounting")] for index in mine}
+        work = Work(
+            student,
+            self.assignment,
+            accounting,
+            files=handed_in(self.places.root / "submitted" / student / self.assignment),
+            printed=merging.printed(tests, ran),
+            sources=merging.sources(notebook, tests),
+        )
+        found = {}
+        for index, test in mine.items():
+            try:
+                found[index] = outputs_of(
+                    verdict_of(test.code, work, where=test.grade_id), test.points
+                )
+            except BrokenTestError as problem:
+                broken.append(str(problem))
+                found[index] = [error("BrokenTest", "the test itself failed: tell the instructor")]
+        return found
+
+    def _tell(
+        self, student: str, status: str, reason: str = "", answer: Mapping[str, Any] | None = None
+    ) -> None:
+        entry = Entry(
+            student,
+            self.digests[student],
+            status,
+            reason,
+            **(answer or {}),
+            at=int(time.time()),
+        )
+        write(self.folder / f"{student}.json", asdict(entry))
+        self.results[student] = entry
+        self.watcher.done(entry)
+
+    def _end_old_jobs(self) -> None:
+        """Arrays and folders that a killed run left: its results would be of another nonce."""
+        path = self.places.state / "jobs"
+        try:
+            jobs = json.loads(path.read_text())
+        except (OSError, ValueError):
+            jobs = {}
+        for box, job in jobs.items():
+            if box in self.places.boxes:
+                gradejobs.cancel(box, int(job))
+        for box in self.places.boxes:
+            for left in (self.places.staging / box).glob("*"):
+                shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(self.places.state / "to-run", ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def handed_in(folder: Path, limit: int = 4 * 1024 * 1024) -> dict[str, bytes]:
+    """Files beside the notebooks, up to ``limit`` bytes each."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and path.suffix != ".ipynb"
+        and path.stat().st_size <= limit
+    }

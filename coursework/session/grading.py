@@ -1,0 +1,157 @@
+"""Formgrader's autograde button, graded on the cluster: a Jupyter server extension.
+
+The button leaves a file in grading/wanted and returns at once; systemd starts the grading, which
+formgrader's own unit has no right to (practicum-grade-COURSE.path). The page grading/ASSIGNMENT
+shows how it goes. Everything that is shown is escaped: reasons quote what students' code said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
+WORDS = {
+    "to do": "waits",
+    "sanitizing": "being prepared",
+    "queued": "in the queue",
+    "running": "runs",
+    "merging": "being entered",
+    "graded": "graded",
+    "failed": "graded as it is",
+    "waiting": "not graded",
+}
+
+
+def want(root: Path, assignment: str, student: str) -> None:
+    """Ask for one submission to be graded anew. ValueError for names that cannot be."""
+    for name in (assignment, student):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name[:60]!r} is no name")
+    folder = root / "grading" / "wanted"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = root / "grading" / f".{secrets.token_hex(8)}"
+    temporary.write_text(json.dumps({"assignment": assignment, "student": student}))
+    temporary.replace(folder / secrets.token_hex(8))
+
+
+def autograde(self: Any, assignment_id: str, student_id: str, *_more: Any, **_rest: Any) -> Any:
+    """In place of nbgrader.apps.api.NbGraderAPI.autograde."""
+    try:
+        want(Path(self.coursedir.root), assignment_id, student_id)
+    except (OSError, ValueError) as error:
+        return {"success": False, "error": str(error), "log": ""}
+    page = f"{os.environ.get('JUPYTERHUB_SERVICE_PREFIX', '/')}grading/{quote(assignment_id)}"
+    return {"success": True, "log": f"It is graded on the cluster now. How it goes: {page}"}
+
+
+def page(assignment: str, progress: dict[str, Any], entries: dict[str, Any], back: str) -> str:
+    """The progress page's HTML."""
+    students = progress.get("students", {})
+    names = sorted({*students, *entries})
+    done = sum(students[name] in ("graded", "failed", "waiting") for name in students)
+    running = bool(progress.get("running"))
+    rows = "".join(row(name, students.get(name, ""), entries.get(name, {})) for name in names)
+    refresh = '<meta http-equiv="refresh" content="3">' if running else ""
+    error = progress.get("error") or ""
+    told = (
+        f"{done} of {len(students)} done"
+        if running
+        else (f"Stopped: {error}" if error else "Nothing is being graded now.")
+    )
+    title = escape(f"Grading {assignment}")
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 1rem;
+ color: #1b1b1b; background: #fff; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc;
+ vertical-align: top; overflow-wrap: anywhere; }}
+progress {{ width: 100%; height: 1.2rem; }}
+.failed, .waiting {{ color: #8a1c00; }}
+</style></head><body><main><h1>{title}</h1>
+<p role="status">{escape(told)}</p>
+{bar(done, len(students)) if running else ""}
+<table><thead><tr><th scope="col">Student</th><th scope="col">State</th>
+<th scope="col">Score</th><th scope="col">Why</th></tr></thead><tbody>{rows}</tbody></table>
+<p><a href="{escape(back)}">Back to formgrader</a></p></main></body></html>"""
+
+
+def bar(done: int, total: int) -> str:
+    return f'<progress max="{total}" value="{done}" aria-label="graded so far"></progress>'
+
+
+def row(name: str, state: str, entry: dict[str, Any]) -> str:
+    state = state or str(entry.get("status", ""))
+    current = state == entry.get("status")
+    score = entry.get("score")
+    points = (
+        f"{score:g} of {entry.get('max_score') or 0:g}" if current and score is not None else ""
+    )
+    reason = str(entry.get("reason", "")) if current else ""
+    kind = state if state in ("failed", "waiting") else ""
+    cells = (name, WORDS.get(state, state), points, reason)
+    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr class="{kind}">{inner}</tr>'
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Progress and entries of an assignment; empty where there are none."""
+    try:
+        progress = json.loads((folder / "progress").read_text())
+    except (OSError, ValueError):
+        progress = {}
+    entries = {}
+    for path in folder.glob("*.json"):
+        try:
+            entry = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        entries[str(entry.get("student"))] = entry
+    return progress, entries
+
+
+def handler() -> Any:
+    """Of GET grading/ASSIGNMENT. Made here, for only formgrader's environment has Jupyter."""
+    from jupyter_server.base.handlers import JupyterHandler  # noqa: PLC0415
+    from jupyter_server.utils import url_path_join  # noqa: PLC0415
+    from tornado import web  # noqa: PLC0415
+
+    class Progress(JupyterHandler):  # type: ignore[misc]
+        @web.authenticated
+        def get(self, assignment: str) -> None:
+            if not NAME.fullmatch(assignment):
+                raise web.HTTPError(404)
+            root = Path(self.settings["nbgrader_formgrader"].coursedir.root)
+            progress, entries = read(root / "grading" / assignment)
+            back = url_path_join(
+                self.base_url, "formgrader", "manage_submissions", quote(assignment)
+            )
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.set_header(
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+            )
+            self.finish(page(assignment, progress, entries, back))
+
+    return Progress
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    from nbgrader.apps.api import NbGraderAPI  # noqa: PLC0415
+
+    NbGraderAPI.autograde = autograde
+    base = server.web_app.settings["base_url"].rstrip("/")
+    server.web_app.add_handlers(".*$", [(base + r"/grading/([^/]+)", handler())])
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "practicum_session.grading"}]

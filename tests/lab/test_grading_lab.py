@@ -1,0 +1,263 @@
+"""Submissions graded on a real cluster: right ones, wrong ones, and those that attack."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from courses import Course, courses
+
+pytestmark = pytest.mark.lab
+
+SCRIPT = Path(__file__).with_name("submissions.py").read_text()
+PYTHON = "/nfs/envs/coursework/current/bin/python"
+GOOD = "def f(x):\n    return x + 1"
+STRIPPER = """import ast
+class T(ast.NodeTransformer):
+    def visit_Assert(self, node): return None
+get_ipython().ast_transformers.append(T())"""
+LOOK = """import glob, os, socket
+def reached(*where):
+    try:
+        socket.create_connection(where, 3).close()
+        return True
+    except OSError:
+        return False
+print("network", reached("login", 22), reached("127.0.0.1", 22), reached("127.0.0.1", 6818))
+print("munge", os.path.exists("/run/munge/munge.socket.2"))
+print("processes", len([p for p in os.listdir("/proc") if p.isdigit()]) < 10)
+print("homes", os.listdir("/home"), "courses", glob.glob("/nfs/courses/*"))
+print("kept", os.path.exists("/tmp/left"), os.path.exists("/dev/shm/left"))
+"""
+LEAVE = """import subprocess
+open("/tmp/left", "w").write("x")
+open("/dev/shm/left", "w").write("x")
+subprocess.Popen(["sleep", "98765"], start_new_session=True)
+"""
+# stops the kernel's own end, too
+BOMB = """import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        break
+"""
+MARKUP = """
+from IPython.display import HTML, display
+display(HTML("<b>x</b><script>evil()</script>"))
+display({"image/png": 'x" onerror="evil()'}, raw=True)
+display({"text/latex": r"$\\href{javascript:evil()}{x}$"}, raw=True)
+"""
+WORK = """#!/bin/bash
+#SBATCH --job-name=first --account=grd --time=2 --mem=100
+sh -c 'ulimit -t 3; while :; do :; done'
+true
+"""
+SLEEP = WORK.replace("sh -c 'ulimit -t 3; while :; do :; done'", "sleep 4")
+ATTACKS: dict[str, dict[str, Any]] = {
+    "right": {"answer": GOOD},
+    "wrong": {"answer": "def f(x):\n    return 0"},
+    "stripper": {"answer": "def f(x):\n    return 0", "first": STRIPPER},
+    "leaver": {"answer": GOOD, "first": LEAVE},
+    "looker": {"answer": GOOD, "first": LOOK},
+    "quitter": {"answer": "import os\nos._exit(0)"},
+    "bomber": {"answer": GOOD, "first": BOMB},
+    "writer": {"answer": GOOD + MARKUP,
+               "essay": "<script>evil()</script> [x](java&#115;cript:evil())"},
+}  # fmt: skip
+
+
+class Grader:
+    """What the tests do in the course."""
+
+    def __init__(self, course: Course, run_on: Any) -> None:
+        self.course, self.run_on = course, run_on
+        self.root = f"/nfs/courses/{course.name}"
+
+    def as_grader(self, *argv: str, input: str = "") -> Any:
+        environment = ["env", "-C", self.root, f"JUPYTER_CONFIG_DIR=/etc/practicum/courses/{self.course.name}",
+                       f"PATH={PYTHON.rpartition('/')[0]}:/usr/bin:/bin", f"HOME={self.root}"]  # fmt: skip
+        command = ["runuser", "-u", f"grader-{self.course.name}", "--", *environment, *argv]
+        done = self.run_on("login", command, input=input, timeout=180)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done
+
+    def hand_in(self, assignment: str, submissions: dict[str, Any]) -> None:
+        wanted = {"assignment": assignment, "submissions": submissions}
+        self.run_on("login", ["tee", "/tmp/submissions.py"], input=SCRIPT)
+        self.as_grader(PYTHON, "/tmp/submissions.py", self.root, input=json.dumps(wanted))
+
+    def grade(self, assignment: str, *words: str, expect: int | None = 0) -> dict[str, Any]:
+        argv = ["practicum", "course", "grade", self.course.name, assignment, "--json", *words]
+        done = self.run_on("login", argv, user="ines", timeout=400)
+        assert expect is None or done.returncode == expect, (done.stdout, done.stderr)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        answer["by"] = {one["student"]: one for one in answer["graded"]}
+        return answer
+
+    def autograded(self, student: str, assignment: str) -> str:
+        path = f"{self.root}/autograded/{student}/{assignment}/hw.ipynb"
+        return str(self.run_on("login", ["cat", path]).stdout)
+
+
+@pytest.fixture(scope="module")
+def grader(lab: Any, run_on: Any) -> Iterator[Grader]:
+    with courses(lab, run_on, ("grd", ["ines"], ["ada", "ben"])) as made:
+        grader = Grader(made[0], run_on)
+        limits = {"cell_seconds": 20, "notebook_seconds": 40, "processes": 64}
+        grader.as_grader("tee", f"{grader.root}/grading.json", input=json.dumps(limits))
+        yield grader
+
+
+@pytest.fixture(scope="module")
+def attacked(grader: Grader) -> dict[str, Any]:
+    """All of them graded in one run; some of them cannot be as they should."""
+    grader.hand_in("attacks", ATTACKS)
+    return grader.grade("attacks", expect=1)["by"]
+
+
+def test_right_and_wrong(attacked: dict[str, Any]) -> None:
+    assert (attacked["right"]["status"], attacked["right"]["score"]) == ("graded", 3.5)
+    assert attacked["right"]["manual"] is True
+    assert (attacked["wrong"]["status"], attacked["wrong"]["score"]) == ("graded", 0)
+
+
+def test_the_assert_stripper_earns_nothing(attacked: dict[str, Any]) -> None:
+    assert attacked["stripper"]["score"] == 0
+
+
+SCORE = """import sys
+from nbgrader.api import Gradebook
+with Gradebook("sqlite:///" + sys.argv[1] + "/gradebook.db") as book:
+    print(book.find_submission("stock", "stripper").score)
+"""
+
+
+def test_what_stock_does_with_two_of_them(grader: Grader) -> None:
+    """Full marks for stripped asserts; munge and the course folder within a student's reach."""
+    grader.hand_in("stock", {name: ATTACKS[name] for name in ("stripper", "looker")})
+    nbgrader = f"{PYTHON.rpartition('/')[0]}/nbgrader"
+    grader.as_grader("env", "JUPYTER_PATH=/nfs/envs/jupyter", nbgrader, "autograde", "stock")
+    assert grader.as_grader(PYTHON, "-c", SCORE, grader.root).stdout.strip() == "2.0"
+    said = grader.autograded("looker", "stock")
+    assert "munge True" in said
+    assert "/nfs/courses/grd" in said
+    ours = grader.grade("stock", "--student", "stripper", "--again")
+    assert ours["by"]["stripper"]["score"] == 0, "and nothing of stock's score is left"
+
+
+def test_what_ends_the_kernel_is_failed_and_stops_nobody(attacked: dict[str, Any]) -> None:
+    assert attacked["quitter"]["status"] == "failed"
+    assert "died" in attacked["quitter"]["reason"]
+    assert attacked["quitter"]["score"] == 0
+    assert set(attacked) == set(ATTACKS)
+    assert attacked["bomber"]["score"] in (0, 3.5)
+
+
+def test_nothing_is_reached_from_grading(grader: Grader, attacked: dict[str, Any]) -> None:
+    assert attacked["looker"]["score"] == 3.5
+    said = grader.autograded("looker", "attacks")
+    for line in (
+        "network False False False",
+        "munge False",
+        "processes True",
+        "homes [] courses []",
+        "kept False False",
+    ):
+        assert line in said, said
+
+
+def test_no_process_and_no_file_is_left(
+    lab: Any, grader: Grader, run_on: Any, attacked: dict[str, Any]
+) -> None:
+    deadline = time.monotonic() + 60
+    look = ["sh", "-c", "pgrep -u gradebox-grd-01,gradebox-grd-02; find /tmp /dev/shm /var/tmp "
+            "-user gradebox-grd-01 -o -user gradebox-grd-02"]  # fmt: skip
+    for node in lab.nodes:
+        while (left := run_on(node.name, look).stdout) and time.monotonic() < deadline:
+            time.sleep(1)  # the epilog clears up when the last job has ended
+        assert left == "", (node.name, left)
+    staged = run_on("login", ["find", "/nfs/courses/.grading", "-mindepth", "2"]).stdout
+    assert staged == ""
+
+
+def test_nothing_of_a_students_runs_in_a_browser(grader: Grader, attacked: dict[str, Any]) -> None:
+    said = grader.autograded("writer", "attacks")
+    assert attacked["writer"]["score"] == 3.5
+    assert "<b>x</b>" in said
+    cells = json.loads(said)["cells"]
+    shown = json.dumps([cell.get("outputs") for cell in cells])
+    assert "<script" not in shown
+    assert "onerror" not in shown
+    assert "javascript" not in shown
+    essay = "".join(cells[-1]["source"])
+    assert essay.startswith("```"), essay
+
+
+def test_a_grading_account_has_no_network_and_no_other_slots_files(
+    run_on: Any, grader: Grader
+) -> None:
+    code = "import socket; socket.create_connection(('login', 22), 5)"
+    box = ["runuser", "-u", "gradebox-grd-01", "--"]
+    refused = run_on("node01", [*box, "python3", "-c", code])
+    assert refused.returncode == 1
+    assert "refused" in refused.stderr, refused.stderr
+    for path in (
+        "/nfs/courses/.grading/gradebox-grd-02",
+        "/nfs/courses/grd",
+        "/nfs/courses/.grading",
+    ):
+        assert run_on("node01", [*box, "ls", path]).returncode != 0
+
+
+def test_again_only_what_is_new(grader: Grader, attacked: dict[str, Any]) -> None:
+    before = grader.autograded("right", "attacks")
+    again = grader.grade("attacks")
+    assert again["graded"] == []
+    assert again["skipped"] == len(ATTACKS)
+    assert grader.autograded("right", "attacks") == before
+    grader.hand_in("attacks", {"wrong": {"answer": GOOD}})
+    changed = grader.grade("attacks")
+    assert list(changed["by"]) == ["wrong"]
+    assert changed["by"]["wrong"]["score"] == 3.5
+    one = grader.grade("attacks", "--student", "right", "--again")
+    assert one["by"]["right"]["score"] == 3.5
+
+
+def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None:
+    slow = "import time\ntime.sleep(8)\n" + GOOD
+    grader.hand_in("slow", {name: {"answer": slow} for name in ("s1", "s2", "s3", "s4")})
+    start = "nohup practicum course grade grd slow >/dev/null 2>&1 & echo $!"
+    run_on("login", ["bash", "-c", start], user="ines")
+    deadline = time.monotonic() + 120
+    state = ["cat", "/nfs/courses/grd/grading/slow/progress"]
+    while 'running"' not in run_on("login", state).stdout.replace('"running": true', ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    run_on("login", ["pkill", "-KILL", "-u", "grader-grd", "-f", "coursework.act"])
+    found = grader.grade("slow")
+    assert {one["status"] for one in found["graded"]} == {"graded"}
+    total = found["skipped"] + len(found["graded"])
+    assert total == 4
+    queue = run_on("login", ["squeue", "--noheader", "--name=grading"]).stdout
+    assert queue == "" or "CG" in queue, queue
+
+
+def test_marks_from_the_accounting(grader: Grader, run_on: Any) -> None:
+    """ada worked, ben slept under the right name: the name earns nothing."""
+    grader.hand_in("jobs", {"ada": {"answer": GOOD}, "ben": {"answer": GOOD}})
+    for who, script in (("ada", WORK), ("ben", SLEEP)):
+        run_on("login", ["bash", "-c", "cat > first.sh"], user=who, input=script)
+        done = run_on("login", ["sbatch", "--wait", "first.sh"], user=who, timeout=120)
+        assert done.returncode == 0, done.stderr
+        # the script is edited after the job: Slurm kept what ran
+        run_on("login", ["bash", "-c", "echo '#' > first.sh"], user=who)
+    found = grader.grade("jobs")["by"]
+    assert found["ada"]["score"] == 7.5, grader.autograded("ada", "jobs")
+    assert found["ben"]["score"] == 3.5, grader.autograded("ben", "jobs")
+    assert "sleep" in grader.autograded("ben", "jobs")
+    assert "a name in the script" in grader.autograded("ada", "jobs")
