@@ -97,7 +97,8 @@ def saved(vms: Vms) -> None:
     vms.check_on("head", ["scancel", number], user="ada")
     written = ["stat", "-c", "%Y", f"{STATE}/job_state"]
     vms.until("head", written, lambda text: int(text or 0) > now)
-    vms.check_on("head", ["sync"])
+    for name in vms.machines:
+        vms.check_on(name, ["sync"])
 
 
 def test_the_cluster_comes_back_by_itself_after_a_power_cut(cluster_vms: Vms) -> None:
