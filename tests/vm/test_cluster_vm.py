@@ -110,6 +110,9 @@ def test_the_cluster_comes_back_by_itself_after_a_power_cut(cluster_vms: Vms) ->
     cluster_vms.power_on("head")
     cluster_vms.power_on("node01")
     cluster_vms.until("head", SINFO, idle, timeout=240)
+    # the held job may be back: its end may have been lost
+    cluster_vms.check_on("head", ["scancel", "--user=ada"])
+    cluster_vms.until("head", ["squeue", "-h", "-u", "ada"], lambda text: not text.strip())
     _, output = submit(cluster_vms, "#!/bin/bash\nhostname\n")
     assert output.strip() == "node01"
 
