@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import pwd
 import secrets
 import shutil
 import socket
@@ -54,9 +55,11 @@ def places(path: str = COURSES) -> tuple[Place, ...]:
 
 
 def own_places(path: str = COURSES) -> tuple[Place, ...]:
-    """Those of this person: whose group they are in."""
+    """Those of this person: whose group they are in by now. The groups of the process are those of
+    its start, and Slurm's are older still (GroupUpdateTime)."""
+    account = pwd.getpwuid(os.getuid())
     mine = set()
-    for gid in (*os.getgroups(), os.getgid()):
+    for gid in os.getgrouplist(account.pw_name, account.pw_gid):
         try:
             mine.add(grp.getgrgid(gid).gr_name)
         except KeyError:

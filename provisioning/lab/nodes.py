@@ -33,6 +33,7 @@ from provisioning.lab.system import (
 )
 
 BOOT_TIMEOUT = 240  # seconds until sshd answers
+UNIT_TIMEOUT = 30  # seconds in which a unit that was stopped is forgotten
 MUTE_TIMEOUT = 60  # seconds that a node which runs already is given
 # Downloads of uv, pip and npm, run by root on the nodes, are kept between labs.
 CACHES = (
@@ -172,6 +173,7 @@ def _start_as_unit(
     container: Container, command: list[str], environment: Mapping[str, str]
 ) -> None:
     """Where systemd runs this machine: a unit of its own, which outlives the admin's session."""
+    _unit_gone(f"{container.machine}.service")
     run(
         [
             "systemd-run", "--quiet", "--collect", f"--unit={container.machine}",
@@ -183,6 +185,20 @@ def _start_as_unit(
         ],
         timeout=30,
     )  # fmt: skip
+
+
+def _unit_gone(unit: str) -> None:
+    """A container that has just ended leaves its unit for a moment, and systemd-run then refuses
+    the name. PracticumError when it stays."""
+    run(["systemctl", "--quiet", "stop", unit], timeout=60, check=False)  # it may be unknown
+    deadline = time.monotonic() + UNIT_TIMEOUT
+    shown = ["systemctl", "show", "--property=LoadState", "--value", unit]
+    while (state := run(shown, timeout=30).stdout.strip()) != "not-found":
+        if time.monotonic() > deadline:
+            raise PracticumError(
+                f"{unit} of an earlier start stays ({state}): systemctl stop {unit}"
+            )
+        time.sleep(0.1)
 
 
 def hierarchies() -> list[Path]:

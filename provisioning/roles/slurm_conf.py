@@ -194,8 +194,8 @@ def slurm_conf(cluster: Cluster, facts: Mapping[str, Facts]) -> str:
         "PrivateData=jobs,usage",
         f"MailProg={MAIL if slurm.mail else '/bin/true'}",
         *job_scripts(cluster, cgroup=cgroup),
-        # people's groups are looked up again; the default is ten minutes
-        *(["GroupUpdateTime=60"] if any(part.groups for part in cluster.partitions) else []),
+        # the groups that jobs get, and those of partitions: the default is ten minutes old
+        "GroupUpdateTime=60",
         *(node_line(node, facts.get(node.name)) for node in compute),
         *(partition_line(cluster, partition) for partition in cluster.partitions),
     ]

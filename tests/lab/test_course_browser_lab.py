@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from courses import Course, courses
 from playwright.sync_api import Browser, Page, expect
-from test_browser_lab import browser, log_in, shot, start_server  # noqa: F401 - a fixture
+from test_browser_lab import (
+    browser,  # noqa: F401 - a fixture
+    log_in,
+    shot,
+    start_server,
+    stop_server,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -50,6 +56,8 @@ def test_a_student_works_by_the_assignment_list(lab: Any, hpc: Course, browser: 
     expect(submitted).to_contain_text("ps1", timeout=WAIT)
     shot(page, "course-submitted")
     assert len(hpc.listed("ada")["submissions"]) == 1
+    page.goto(f"{lab.hub_url}/hub/home", timeout=WAIT)
+    stop_server(page)
     page.context.close()
 
 

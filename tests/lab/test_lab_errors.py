@@ -81,8 +81,12 @@ def test_not_root() -> None:
     code = (
         "import sys\n"
         "from practicum.cli import main\n"
-        # nobody may not be able to read where Python lies: import before turning into it
+        # nobody may not be able to read where Python lies: import before turning into it, also
+        # what typer imports when it is first used
         "import practicum.lab, practicum.report, practicum.rooms, provisioning.lab, rich.text\n"
+        "from typer.testing import CliRunner\n"
+        "from practicum.cli import app\n"
+        "assert CliRunner().invoke(app, ['lab', 'up', '--help']).exit_code == 0\n"
         "import os\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "sys.argv = ['practicum', 'lab', 'up', '--name', 't-root']\n"
