@@ -28,8 +28,11 @@ def submit(vms: Vms, script: str, *options: str, user: str = "ada") -> tuple[str
         user=user,
         input=script,
     ).strip()
+    # slurmctld first: after a power cut it may give a number again that sacct has ended
+    shown = ["scontrol", "-o", "show", "job", job]
+    vms.until("head", shown, lambda text: bool(re.search(r"JobState=(COMPLETED|FAILED)", text)))
     states = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
-    vms.until("head", states, lambda text: text.strip() not in ("", "PENDING", "RUNNING"))
+    vms.until("head", states, lambda text: text.strip() in ("COMPLETED", "FAILED"))
     return job, vms.check_on("node01", ["cat", f"{OUTPUTS}/{job}.out"])
 
 
@@ -91,10 +94,10 @@ def test_clocks_follow_the_head_node(cluster_vms: Vms) -> None:
 def saved(vms: Vms) -> None:
     """slurmctld has written what it knows: a job that ended a moment before the power did would
     run for it until its time is up, and keep its node from being idle."""
-    now = int(vms.check_on("head", ["date", "+%s"]))
     held = ["sbatch", "--parsable", "--hold", "--chdir=/tmp", "--output=/dev/null", "--wrap=true"]
     number = vms.check_on("head", held, user="ada").strip()  # a change, which it then writes
     vms.check_on("head", ["scancel", number], user="ada")
+    now = int(vms.check_on("head", ["date", "+%s"]))
     written = ["stat", "-c", "%Y", f"{STATE}/job_state"]
     vms.until("head", written, lambda text: int(text or 0) > now)
     for name in vms.machines:
