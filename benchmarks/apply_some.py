@@ -14,8 +14,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from many import Twins
-
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
 from practicum.rooms import ROLES as ALL
@@ -68,6 +66,9 @@ def main(path: Path, choice: str, plan_only: bool, targets: int) -> int:
     chosen = roles(choice)
     base = path.resolve().parent
     if targets:
+        # with it comes what measures, which is no part of an apply
+        from many import Twins  # noqa: PLC0415
+
         with Twins(cluster, chosen, secrets, base, targets, spans) as cohort:
             cohort.connect(install_python=True)
             planned = cohort.plan()

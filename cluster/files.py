@@ -9,13 +9,18 @@ from pathlib import Path
 from cluster.errors import PracticumError
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file whole. PracticumError when it cannot be written."""
+def write(
+    path: Path, text: str, mode: int = 0o644, *, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file whole. ``owner``: uid and gid; ours if left out. PracticumError when it
+    cannot be written."""
     try:
         path.parent.mkdir(mode=0o755 if mode & 0o044 else 0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                if owner and owner != (os.geteuid(), os.getegid()):
+                    os.fchown(descriptor, *owner)
                 os.fchmod(descriptor, mode)
                 stream.write(text)
                 stream.flush()

@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.errors import ConfigError
 from cluster.load import load_public
-from cluster.model import Cluster, NodeRole
+from cluster.model import Cluster
 from cluster.secrets import derived
 from hub import pages, paths
 from lmod.shells import session_environment
@@ -42,21 +42,6 @@ def read_credentials(folder: str) -> dict[str, str]:
     return found
 
 
-def api_url(cluster: Cluster) -> str:
-    """Where sessions on compute nodes reach the hub."""
-    scheme = "https" if cluster.internal_tls else "http"
-    return f"{scheme}://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.api_port}"
-
-
-def session_url(cluster: Cluster) -> str:
-    """Where a launcher asks for its session. With TLS the hub itself answers nobody without a
-    certificate, and this is where one comes from: through the proxy, then. munge keeps secret
-    what is said."""
-    if not cluster.internal_tls:
-        return api_url(cluster)
-    return f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.port}"
-
-
 def apply(config: Any, cluster: Cluster, secrets: Mapping[str, str], tls: str = "") -> None:
     """All settings. A pure function of its arguments, but for the config object it fills.
     ``tls`` is the folder with the hub's certificates."""
@@ -78,7 +63,7 @@ def _hub(config: Any, cluster: Cluster) -> None:
     hub = config.JupyterHub
     scheme = "https" if cluster.internal_tls else "http"
     hub.hub_bind_url = f"{scheme}://0.0.0.0:{cluster.hub.api_port}"
-    hub.hub_connect_url = api_url(cluster)
+    hub.hub_connect_url = paths.api_url(cluster)
     hub.db_url = f"sqlite:///{paths.STATE}/hub.sqlite"
     # A restart of the hub leaves sessions and users connected.
     hub.cleanup_servers = False
@@ -193,7 +178,9 @@ def _courses(config: Any, cluster: Cluster, secret: str) -> None:
 
 
 def _sessions(config: Any, cluster: Cluster) -> None:
-    configure_sessions(config, cluster, hub_url=api_url(cluster), session_url=session_url(cluster))
+    configure_sessions(
+        config, cluster, hub_url=paths.api_url(cluster), session_url=paths.session_url(cluster)
+    )
     config.PracticumSpawner.cluster_file = paths.CLUSTER
     # `module` in terminals, %%bash cells and in the jobs that are submitted from them
     config.Spawner.environment = session_environment(cluster)

@@ -11,8 +11,7 @@ from cluster.model import Cluster, Profile
 from cluster.values import seconds
 from hub import paths
 from spawners import script
-from spawners.login import PREFIX
-from spawners.role import FOLDER
+from spawners.role import FOLDER, LOGIN_PREFIX
 
 MAY_START = f"{FOLDER}/may-start"
 SESSION = f"{FOLDER}/login-session"
@@ -24,7 +23,7 @@ def profiles(cluster: Cluster) -> tuple[Profile, ...]:
 
 
 def unit_file(profile: Profile) -> str:
-    return f"/etc/systemd/system/{PREFIX}{profile.name}@.service"
+    return f"/etc/systemd/system/{LOGIN_PREFIX}{profile.name}@.service"
 
 
 def unit(profile: Profile) -> str:
@@ -93,5 +92,5 @@ def sudo_rule(cluster: Cluster) -> str:
     names = "|".join(profile.name for profile in profiles(cluster))
     if not names:
         return ""
-    pattern = f"^(start|stop|reset-failed) {PREFIX}({names})@[1-9][0-9]+[.]service$"
+    pattern = f"^(start|stop|reset-failed) {LOGIN_PREFIX}({names})@[1-9][0-9]+[.]service$"
     return f"{paths.USER} ALL = (root) NOPASSWD: NOSETENV: /usr/bin/systemctl {pattern}\n"

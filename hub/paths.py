@@ -1,9 +1,11 @@
-"""Where the hub's things lie on the login node, said once for the role and the configuration."""
+"""Where the hub's things lie on the login node and where it answers, said once for the role and
+the configuration."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from cluster.model import Cluster, NodeRole
 from spawners.certificates import HUB_CA, SESSIONS_CA
 
 USER = "practicum-hub"
@@ -35,3 +37,18 @@ PROXY_TLS = (TRUST, f"{HUB_CA}.crt", f"{PROXY_PAIR}.key", f"{PROXY_PAIR}.crt")
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = Path(__file__).parent / "files"
+
+
+def api_url(cluster: Cluster) -> str:
+    """Where sessions on compute nodes reach the hub."""
+    scheme = "https" if cluster.internal_tls else "http"
+    return f"{scheme}://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.api_port}"
+
+
+def session_url(cluster: Cluster) -> str:
+    """Where a launcher asks for its session. With TLS the hub itself answers nobody without a
+    certificate, and this is where one comes from: through the proxy, then. munge keeps secret
+    what is said."""
+    if not cluster.internal_tls:
+        return api_url(cluster)
+    return f"http://{cluster.first(NodeRole.LOGIN).address}:{cluster.hub.port}"

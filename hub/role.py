@@ -5,7 +5,6 @@ from __future__ import annotations
 from cluster.load import public_json
 from cluster.model import Cluster, NodeRole
 from hub import certificates, login, paths, units
-from hub.config import session_url
 from kernels.build_env import Spec
 from kernels.environments import LIBRARY, builder, environment
 from provisioning import wheel
@@ -164,7 +163,7 @@ def login_sessions(context: Context) -> list[Resource]:
     here = login.profiles(context.cluster)
     if not here:
         return []
-    url = session_url(context.cluster)
+    url = paths.session_url(context.cluster)
     return [
         file(login.MAY_START, login.may_start(context.cluster), mode=0o755),
         file(login.SESSION, login.session(context.cluster, url), mode=0o755),

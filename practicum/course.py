@@ -65,9 +65,9 @@ def create(
     """
     from cluster.edit_courses import free_uid, with_course
     from cluster.errors import PracticumError, UsageError
-    from cluster.load import load
+    from cluster.rewrite import check_text, rewrite
 
-    cluster = load(file)
+    cluster = _load(file)
     if any(one.name == name for one in cluster.courses):
         raise UsageError(f"there is a course {name} already: practicum course add-student {name}")
     taken = [user.uid for user in cluster.users] + [group.gid for group in cluster.groups]
@@ -76,22 +76,15 @@ def create(
         uid = free_uid(taken)
     except ValueError as error:
         raise PracticumError(str(error)) from None
-    _check_before_import(file, with_course, name, uid, instructor, slots)
-    names = _import(file, students, name) if students else []
     values: dict[str, Any] = {"name": name, "uid": uid}
     values |= {"title": title} if title else {}
-    values |= {"instructors": instructor, "students": names, "slots": slots}
-    _rewrite(file, with_course(file.read_text(encoding="utf-8"), values))
+    values |= {"instructors": instructor, "slots": slots}
+    # what is wrong with the course is told before accounts are made for it
+    check_text(file, with_course(_text(file), values))
+    names = _import(file, students, name) if students else []
+    rewrite(file, with_course(_text(file), {**values, "students": names}))
     typer.echo(f"course {name}: {len(names)} students, taught by {', '.join(instructor)}")
     _bring(file, apply=apply, yes=yes)
-
-
-def _check_before_import(
-    file: Path, with_course: Any, name: str, uid: int, instructors: list[str], slots: int
-) -> None:
-    """What is wrong with the course is told before accounts are made for it."""
-    values = {"name": name, "uid": uid, "instructors": instructors, "slots": slots}
-    _checked(file, with_course(file.read_text(encoding="utf-8"), values))
 
 
 @app.command("add-student")
@@ -106,6 +99,7 @@ def add_student(
     """Add students: accounts that exist, or a class list, which makes those that do not."""
     from cluster.edit_courses import changed
     from cluster.errors import UsageError
+    from cluster.rewrite import rewrite
 
     found = _course(_load(file), name)
     if not people and not students:
@@ -115,7 +109,7 @@ def add_student(
     if not new:
         typer.echo(f"they are in {name} already")
         return
-    _rewrite(file, changed(_text(file), name, {"students": [*found.students, *new]}))
+    rewrite(file, changed(_text(file), name, {"students": [*found.students, *new]}))
     typer.echo(f"added to {name}: {', '.join(new)}")
     _bring(file, apply=apply, yes=yes)
 
@@ -131,13 +125,14 @@ def remove_student(
     """Take students out of a course. Their accounts, files and what they handed in stay."""
     from cluster.edit_courses import changed
     from cluster.errors import UsageError
+    from cluster.rewrite import rewrite
 
     found = _course(_load(file), name)
     strange = [one for one in people if one not in found.students]
     if strange:
         raise UsageError(f"{strange[0]} is not a student of {name}")
     rest = [one for one in found.students if one not in people]
-    _rewrite(file, changed(_text(file), name, {"students": rest}))
+    rewrite(file, changed(_text(file), name, {"students": rest}))
     typer.echo(f"out of {name}: {', '.join(people)}; what they handed in stays")
     _bring(file, apply=apply, yes=yes)
 
@@ -146,11 +141,12 @@ def remove_student(
 def archive(name: Name, file: File = DEFAULT_FILE, apply: Apply = True, yes: Yes = False) -> None:
     """End a course: nothing is handed out or in any more. All its files stay."""
     from cluster.edit_courses import changed
+    from cluster.rewrite import rewrite
 
     if _course(_load(file), name).state == "archived":
         typer.echo(f"{name} is archived already")
         return
-    _rewrite(file, changed(_text(file), name, {"state": "archived"}))
+    rewrite(file, changed(_text(file), name, {"state": "archived"}))
     typer.echo(f'{name} is archived; state = "open" in {file} opens it again')
     _bring(file, apply=apply, yes=yes)
 
@@ -357,28 +353,6 @@ def _import(file: Path, roster: Path, group: str) -> list[str]:
     if new:
         user.import_people(file, new, group)
     return [person.name for person in people]
-
-
-def _checked(file: Path, text: str) -> None:
-    """ConfigError when cluster.toml with that text would be refused."""
-    import tempfile
-
-    from cluster.load import load
-
-    with tempfile.NamedTemporaryFile(
-        "w", dir=file.parent, prefix=".cluster-", suffix=".toml", encoding="utf-8"
-    ) as trial:
-        trial.write(text)
-        trial.flush()
-        load(Path(trial.name))
-
-
-def _rewrite(file: Path, text: str) -> None:
-    """cluster.toml anew, if it would be accepted."""
-    from cluster import files
-
-    _checked(file, text)
-    files.write(file, text)
 
 
 def _bring(file: Path, *, apply: bool, yes: bool) -> None:

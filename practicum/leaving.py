@@ -34,25 +34,18 @@ def check_removal(cluster: Cluster, file: Path, names: Sequence[str]) -> None:
 
 def new_text(file: Path, names: Sequence[str]) -> str:
     """cluster.toml without them. ConfigError when the rest could not be: it says what to do."""
-    import tempfile
-
     from cluster.edit import without_nodes
     from cluster.errors import ConfigError
-    from cluster.load import load
+    from cluster.rewrite import check_text
 
     try:
         text = without_nodes(file.read_text(encoding="utf-8"), names)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
-    # Beside the file: what it refers to by relative paths must be found.
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.") as draft:
-        draft.write(text)
-        draft.flush()
-        try:
-            load(Path(draft.name))
-        except ConfigError as error:
-            said = str(error).replace(draft.name, str(file))
-            raise ConfigError(f"without them, cluster.toml would be wrong:\n{said}") from None
+    try:
+        check_text(file, text)
+    except ConfigError as error:
+        raise ConfigError(f"without them, cluster.toml would be wrong:\n{error}") from None
     return text
 
 
@@ -66,6 +59,7 @@ def leave(
     dead: bool,
 ) -> list[str]:
     """Do it; sentences (``NAME: ...``) of nodes that stay in the cluster."""
+    from cluster.rewrite import rewrite
     from cluster.secrets import load_secrets, secrets_path
     from practicum.report import reporter
     from provisioning import engine, guards
@@ -91,7 +85,7 @@ def leave(
                 failed.append(f"{name}: {error} (if it will not come back: --dead)")
             gone = [name for name in gone if name not in result.errors]
     if gone:
-        _write(file, new_text(file, gone))
+        rewrite(file, new_text(file, gone))
         guards.forget(base, gone)
     return failed
 
@@ -115,16 +109,3 @@ def _free(
     if now:
         return []
     return controller.wait_free(known, wait_seconds, tell, lambda _name: None)
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all; owner and mode stay."""
-    import os
-    import shutil
-
-    draft = file.with_name(f".{file.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    shutil.copymode(file, draft)
-    info = file.stat()
-    os.chown(draft, info.st_uid, info.st_gid)
-    draft.replace(file)

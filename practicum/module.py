@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from practicum.options import DEFAULT_FILE, File, Json
+from practicum.options import DEFAULT_FILE, NOTHING, File, Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Modules: the software that people load with `module load`.", no_args_is_help=True
 )
-NOTHING: list[str] = []  # nobody writes to it
 ASK_SECONDS = 900
 Which = Annotated[str, typer.Argument(help="NAME/VERSION", metavar="MODULE")]
 Names = list[str]
@@ -72,6 +71,7 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
     from cluster.edit_modules import with_module
     from cluster.errors import UsageError
     from cluster.load import load as read
+    from cluster.rewrite import rewrite
 
     cluster = read(file)
     name, version = _parts(module)
@@ -96,7 +96,7 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
     if new == text:
         typer.echo("nothing to change")
         return
-    write(file, text, new)
+    rewrite(file, new)
     limit = "" if package else " --limit " + _login(cluster).name
     typer.echo(f"{file} is changed; practicum apply{limit} publishes {module}")
 
@@ -154,13 +154,14 @@ def remove(module: Which, file: File = DEFAULT_FILE) -> None:
     from cluster.edit_modules import without_module
     from cluster.errors import UsageError
     from cluster.load import load
+    from cluster.rewrite import rewrite
 
     cluster = load(file)
     name, version = _parts(module)
     text = file.read_text(encoding="utf-8")
     new = without_module(text, name, version)
     if new != text:
-        write(file, text, new)
+        rewrite(file, new)
         typer.echo(f"{module} is out of {file}; practicum apply takes it away")
     elif module in {entry.full for entry in _entries(cluster, file)}:
         raise UsageError(
@@ -223,28 +224,12 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read as a modulefile: {error}") from None
 
 
-def write(file: Path, old: str, new: str) -> None:
-    """The new text, unless it would be wrong: then the old one stays. ConfigError says why."""
-    from cluster import files
-    from cluster.errors import ConfigError
-    from cluster.load import load
-
-    files.write(file, new)
-    try:
-        load(file)
-    except ConfigError:
-        files.write(file, old)
-        raise
-
-
 def _entries(cluster: Cluster, file: Path) -> tuple[Entry, ...]:
     """As the login node's distribution has them: from what it told last."""
     from lmod.catalogue import catalogue
-    from provisioning.facts import Facts
-    from provisioning.remembered import remembered
+    from provisioning.remembered import last_facts
 
-    known = remembered(file.resolve().parent)
-    return catalogue(cluster, Facts.from_wire(known.get(_login(cluster).name, {})))
+    return catalogue(cluster, last_facts(file.resolve().parent, _login(cluster).name))
 
 
 def _row(entry: Entry) -> dict[str, Any]:

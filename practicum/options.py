@@ -20,3 +20,4 @@ Diff = Annotated[
     bool, typer.Option("--diff", help="Show every difference whole, also of new files.")
 ]
 DEFAULT_FILE = Path("cluster.toml")
+NOTHING: list[str] = []  # the default of an option that may be given often; nobody writes to it

@@ -75,6 +75,7 @@ def set_(  # noqa: PLR0913, PLR0917  each is an option
     """
     from cluster.edit_quotas import with_quota, without_quota
     from cluster.errors import UsageError
+    from cluster.rewrite import rewrite
 
     cluster = _cluster(file)
     if bool(user) == bool(group):
@@ -102,7 +103,7 @@ def set_(  # noqa: PLR0913, PLR0917  each is an option
     if new == text:
         typer.echo("nothing to change")
         return
-    _write(file, text, new)
+    rewrite(file, new)
     server = _server(cluster)
     typer.echo(f"{file} is changed; practicum apply --limit {server} brings it to {server}")
 
@@ -161,20 +162,6 @@ def _known(cluster: Cluster, user: str, group: str) -> None:
     ):
         if name and name not in names:
             raise UsageError(unknown(name, names, what))
-
-
-def _write(file: Path, old: str, new: str) -> None:
-    """The new text, unless it would be wrong: then the old one stays. ConfigError says why."""
-    from cluster import files
-    from cluster.errors import ConfigError
-    from cluster.load import load
-
-    files.write(file, new)
-    try:
-        load(file)
-    except ConfigError:
-        files.write(file, old)
-        raise
 
 
 def _report(cluster: Cluster, file: Path) -> dict[str, Any]:

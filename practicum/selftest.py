@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from practicum.options import DEFAULT_FILE, File, Json
+from practicum.options import DEFAULT_FILE, NOTHING, File, Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Whether the cluster computes, and how fast.", no_args_is_help=True)
 LAST = Path("state/selftest-mpi.json")  # beside cluster.toml
-NOTHING: list[str] = []  # nobody writes to it
 
 
 @app.callback()
@@ -54,6 +53,7 @@ def mpi(
     """
     from cluster.errors import UsageError
     from cluster.load import load
+    from cluster.model import NodeRole
     from lmod import selftest as work
     from practicum.report import reporter
 
@@ -63,8 +63,7 @@ def mpi(
         plan = _plan(cluster, file, user, nodes, modules.split(), kind)
         report.line(f"trying the ports between {len(plan.nodes) + 1} nodes")
         places = {node.name: node for node in cluster.machines}
-        first = next(node for node in cluster.machines if "login" in node.roles)
-        names = dict.fromkeys([first.name, *plan.nodes])
+        names = dict.fromkeys([cluster.first(NodeRole.LOGIN).name, *plan.nodes])
         closed = work.probe(cluster, base, [places[name] for name in names])
         wrong = list(work.closed_sentences(closed))
         outcomes: dict[str, Outcome] = {}

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from practicum.options import DEFAULT_FILE, File
+from practicum.options import DEFAULT_FILE, NOTHING, File
 
 app = typer.Typer(help="Software that is built on the cluster itself.", no_args_is_help=True)
 RECIPES = ("openmpi",)
-NOTHING: list[str] = []  # nobody writes to it
 
 
 @app.callback()
@@ -44,24 +43,22 @@ def build(
     from cluster.edit_modules import with_module
     from cluster.errors import UsageError
     from cluster.load import load
+    from cluster.model import NodeRole
+    from cluster.rewrite import rewrite
     from lmod.build import Build, openmpi
-    from practicum.module import write
     from practicum.people_words import somebody
     from practicum.report import reporter
-    from provisioning.facts import Facts
-    from provisioning.remembered import remembered
+    from provisioning.remembered import last_facts
 
     if what not in RECIPES:
         raise UsageError(unknown(what, RECIPES, "recipe"))
     cluster = load(file)
     base = file.resolve().parent
     who = somebody(cluster, user)
-    login = next(node for node in cluster.machines if "login" in node.roles)
-    facts = Facts.from_wire(remembered(base).get(login.name, {}))
+    facts = last_facts(base, cluster.first(NodeRole.LOGIN).name)
     wanted = Build(who, cores, hours, partition, tuple(configure))
     with reporter() as report:
         values = openmpi(cluster, base, facts, wanted, report.line)
-    text = file.read_text(encoding="utf-8")
-    write(file, text, with_module(text, values))
+    rewrite(file, with_module(file.read_text(encoding="utf-8"), values))
     full = f"{values['name']}/{values['version']}"
     typer.echo(f"{full} is built; {file} has its module, practicum apply publishes it")

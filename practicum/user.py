@@ -205,6 +205,7 @@ def remove(
     from cluster import files, people
     from cluster.errors import UsageError
     from cluster.load import load
+    from cluster.rewrite import rewrite
 
     cluster = load(file)
     found = people.without(people.read_books(file), name)
@@ -225,7 +226,7 @@ def remove(
         from cluster.edit_quotas import without_quota
 
         text = file.read_text(encoding="utf-8")
-        files.write(file, without_quota(text, "user", name, whole=False))
+        rewrite(file, without_quota(text, "user", name, whole=False))
     for group, book in books.items():
         files.write(people.book_path(file, group), people.render(group, book))
     _forget_password(file, name)
@@ -237,9 +238,9 @@ def remove(
 
 
 def _leave_courses(file: Path, name: str) -> None:
-    from cluster import files
     from cluster.edit_courses import without_person
     from cluster.errors import UsageError
+    from cluster.rewrite import rewrite
 
     text = file.read_text(encoding="utf-8")
     try:
@@ -247,7 +248,7 @@ def _leave_courses(file: Path, name: str) -> None:
     except ValueError as error:
         raise UsageError(f"{error}: give it another first") from None
     if rest != text:
-        files.write(file, rest)
+        rewrite(file, rest)
 
 
 def _forget_password(file: Path, name: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from provisioning.facts import Facts
+
 REMEMBERED = Path("state/facts.json")  # beside cluster.toml
 
 
@@ -16,6 +18,11 @@ def remembered(base: Path) -> dict[str, Any]:
         return dict(json.loads((base / REMEMBERED).read_text()))
     except (FileNotFoundError, ValueError):
         return {}
+
+
+def last_facts(base: Path, node: str) -> Facts:
+    """What the node told last; of an unknown one, what Facts takes for granted."""
+    return Facts.from_wire(remembered(base).get(node, {}))
 
 
 def remember(base: Path, known: Mapping[str, Any]) -> None:

@@ -29,9 +29,9 @@ from cluster.slurm_text import JobState
 from cluster.text import clean
 from spawners.commands import CommandError, Done, run
 from spawners.errors import SessionError
+from spawners.role import LOGIN_PREFIX
 from spawners.watcher import Kind, View
 
-PREFIX = "practicum-login-"
 NUMBER = re.compile(r"login:([a-z0-9][a-z0-9_-]*)@([1-9][0-9]{0,9})")
 PROPERTIES = (
     "Id", "ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp",
@@ -58,7 +58,7 @@ def unit_of(number: str) -> str:
     found = NUMBER.fullmatch(number)
     if not found:
         raise ValueError(f"{number!r} is no session of the login node")
-    return f"{PREFIX}{found[1]}@{found[2]}.service"
+    return f"{LOGIN_PREFIX}{found[1]}@{found[2]}.service"
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ def view_of(unit: Unit | None, node: str, uid: int, limit: int | None) -> View:
         state = RESULTS.get(unit.result, JobState.FAILED) if unit else JobState.COMPLETED
         code, signal = (unit.exit_code, unit.signal) if unit else (0, 0)
         record = Record(
-            job_id=0, step="", name=PREFIX, user="", account="", partition="", state=state,
+            job_id=0, step="", name=LOGIN_PREFIX, user="", account="", partition="", state=state,
             cancelled_by=None, exit_code=code, signal=signal, submitted=None, started=None,
             ended=None, elapsed=0, cpu_time=None, cpus=1, nodes=(node,), max_rss=None,
             time_limit=limit, comment="",
         )  # fmt: skip
         return View(Kind.GONE, record=record, state=state)
     job = Job(
-        job_id=0, name=PREFIX, user="", uid=uid, account="", state=JobState.RUNNING,
+        job_id=0, name=LOGIN_PREFIX, user="", uid=uid, account="", state=JobState.RUNNING,
         reason="None", partition="", nodes=(node,), cpus=1, priority=0, submitted=unit.started,
         started=unit.started, elapsed=None, time_limit=limit, comment="",
     )  # fmt: skip
@@ -163,7 +163,7 @@ class Units:
     async def _ask(self) -> None:
         began = time.monotonic()
         argv = [self._systemctl, "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}",
-                f"{PREFIX}*@*.service"]  # fmt: skip
+                f"{LOGIN_PREFIX}*@*.service"]  # fmt: skip
         try:
             done = await self._command(argv)
             self._error = clean(done.err, 200) or f"exit {done.status}" if done.status else ""

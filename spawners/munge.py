@@ -1,19 +1,30 @@
-"""munge by its two commands: who wrote a message, and a message that only one user can read.
+"""munge by its library: who wrote a message, and a message that only one user can read.
 
 A credential says, on the word of the cluster's shared key, which uid made it and (with
-``restrict``) which uid alone may open it. Payloads go over stdin, never onto a command line.
-Sources: munge(1), unmunge(1) of munge 0.5.15.
+a restriction) which uid alone may open it. The library asks munged over its socket, in a thread
+beside the hub's loop; by the commands munge and unmunge it would be a process for each message.
+Sources: munge.h (options and their types, error numbers), libmunge(3) of munge 0.5.15.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import ipaddress
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeVar
 
 from cluster.errors import PracticumError
-from spawners.commands import CommandError, run
 
-# unmunge(1): the status is also the exit code.
+LIBRARY = "libmunge.so.2"
+
+T = TypeVar("T")
+
+# munge_err_t
 WORDS = {
     6: "munge's daemon does not answer",
     8: "this is not a credential of munge",
@@ -45,68 +56,129 @@ class Opened:
     payload: str = field(repr=False)  # may hold secrets: kept out of logs
 
 
-def read_opened(text: str) -> Opened:
-    """What ``unmunge --numeric`` prints: lines of metadata, an empty line, the payload.
+# munge_opt_t
+TTL, ADDRESS, ENCODED, SOCKET, READER = 4, 5, 6, 8, 9
+ANYONE = 0xFFFFFFFF  # MUNGE_UID_ANY
 
-    ValueError when something is missing or its status is not success.
-    """
-    head, gap, payload = text.partition("\n\n")
-    if not gap:
-        raise ValueError("unmunge's answer has no end of its metadata")
-    values = dict(re.findall(r"^([A-Z_]+):\s+(\S+)$", head, re.MULTILINE))
-    if values.get("STATUS") != "0":
-        raise ValueError(f"unmunge's status is {values.get('STATUS')!r}")
+
+@cache
+def library() -> Any:
+    """libmunge, which munge itself needs. MungeError when it is not installed."""
     try:
-        restriction = values.get("UID_RESTRICTION")
-        return Opened(
-            uid=int(values["UID"]),
-            gid=int(values["GID"]),
-            host=values["ENCODE_HOST"],
-            made=int(values["ENCODE_TIME"]),
-            restricted_to=None if restriction is None else int(restriction),
-            payload=payload,
+        found = ctypes.CDLL(LIBRARY)
+        libc = ctypes.CDLL(None)
+    except OSError as error:
+        raise MungeError(f"munge's library cannot be loaded: {error}") from error
+    found.munge_ctx_create.restype = ctypes.c_void_p
+    found.munge_ctx_destroy.argtypes = [ctypes.c_void_p]
+    found.munge_strerror.restype = ctypes.c_char_p
+    found.munge_ctx_strerror.argtypes = [ctypes.c_void_p]
+    found.munge_ctx_strerror.restype = ctypes.c_char_p
+    found.free = libc.free  # type: ignore[attr-defined]
+    found.free.argtypes = [ctypes.c_void_p]
+    found.free.restype = None
+    return found
+
+
+@contextmanager
+def _context(socket: str) -> Iterator[ctypes.c_void_p]:
+    lib = library()
+    context = ctypes.c_void_p(lib.munge_ctx_create())
+    if not context:
+        raise MungeError("munge has no memory", status=5)
+    try:
+        if socket:
+            _set(context, SOCKET, ctypes.c_char_p(socket.encode()))
+        yield context
+    finally:
+        lib.munge_ctx_destroy(context)
+
+
+def _set(context: ctypes.c_void_p, option: int, value: Any) -> None:
+    status = library().munge_ctx_set(context, option, value)
+    if status:
+        raise MungeError(f"munge refuses a setting: {_said(context, status)}", status=status)
+
+
+def _get(context: ctypes.c_void_p, option: int, value: Any) -> Any:
+    status = library().munge_ctx_get(context, option, ctypes.byref(value))
+    if status:
+        raise MungeError(f"munge does not tell: {_said(context, status)}", status=status)
+    return value
+
+
+def _said(context: ctypes.c_void_p, status: int) -> str:
+    lib = library()
+    words = lib.munge_ctx_strerror(context) or lib.munge_strerror(status) or b""
+    return str(words.decode(errors="replace"))[:200]
+
+
+def encode(payload: bytes, *, reader: int, ttl: int, socket: str = "") -> str:
+    """A credential for uid ``reader`` alone, for ``ttl`` seconds. MungeError."""
+    lib = library()
+    with _context(socket) as context:
+        _set(context, READER, ctypes.c_uint32(reader))
+        _set(context, TTL, ctypes.c_int(ttl))
+        made = ctypes.c_void_p()
+        status = lib.munge_encode(ctypes.byref(made), context, payload, len(payload))
+        try:
+            if status:
+                raise MungeError(f"munge failed: {_said(context, status)}", status=status)
+            return ctypes.string_at(made).decode("ascii")
+        finally:
+            lib.free(made)
+
+
+def decode(credential: bytes, *, socket: str = "") -> Opened:
+    """Who made it and what it says. MungeError says why it is not to be believed."""
+    lib = library()
+    with _context(socket) as context:
+        payload, length = ctypes.c_void_p(), ctypes.c_int()
+        uid, gid = ctypes.c_uint32(), ctypes.c_uint32()
+        status = lib.munge_decode(
+            credential, context, *map(ctypes.byref, (payload, length, uid, gid))
         )
-    except KeyError as error:
-        raise ValueError(f"unmunge did not tell {error.args[0]}") from None
+        try:
+            if status:
+                words = WORDS.get(status, f"munge refuses it: {_said(context, status)}")
+                raise MungeError(words, status=status)
+            text = ctypes.string_at(payload, length.value) if payload else b""
+        finally:  # some of those that are refused have a payload, too
+            lib.free(payload)
+        address = _get(context, ADDRESS, (ctypes.c_uint8 * 4)())
+        reader = _get(context, READER, ctypes.c_uint32()).value
+        return Opened(
+            uid=uid.value,
+            gid=gid.value,
+            host=str(ipaddress.IPv4Address(bytes(address))),
+            made=_get(context, ENCODED, ctypes.c_long()).value,  # time_t
+            restricted_to=None if reader == ANYONE else reader,
+            payload=text.decode(errors="replace"),
+        )
 
 
 @dataclass(frozen=True)
 class Munge:
-    """The commands. ``socket`` other than "" is another daemon's than the machine's."""
+    """munged. ``socket`` other than "" is another daemon's than the machine's."""
 
-    munge: str = "/usr/bin/munge"
-    unmunge: str = "/usr/bin/unmunge"
     socket: str = ""
-    timeout: float = 10  # seconds
-
-    def _socket(self) -> list[str]:
-        return ["--socket", self.socket] if self.socket else []
+    timeout: float = 10  # seconds; the library itself gives up after about as long
 
     async def close(self, payload: str, *, reader: int, ttl: int = 120) -> str:
         """A credential that only uid ``reader`` can open, for ``ttl`` seconds. MungeError."""
-        argv = [self.munge, *self._socket(), "--restrict-uid", str(reader), "--ttl", str(ttl)]
-        try:
-            done = await run(argv, stdin=payload, timeout=self.timeout)
-        except CommandError as error:
-            raise MungeError(str(error)) from error
-        credential = done.out.strip()
-        if done.status or not CREDENTIAL.fullmatch(credential):
-            raise MungeError(f"munge failed: {done.err.strip()[:200]}", status=done.status)
-        return credential
+        text = payload.encode()
+        return await self._beside(encode, text, reader=reader, ttl=ttl, socket=self.socket)
 
     async def open(self, credential: str) -> Opened:
         """Who made this, and what it says. MungeError says why it is not to be believed."""
-        if not CREDENTIAL.fullmatch(credential.strip()):
+        text = credential.strip()
+        if not CREDENTIAL.fullmatch(text):
             raise MungeError(WORDS[8], status=8)
-        argv = [self.unmunge, *self._socket(), "--numeric"]
+        return await self._beside(decode, text.encode("ascii"), socket=self.socket)
+
+    async def _beside(self, call: Callable[..., T], *given: Any, **named: Any) -> T:
         try:
-            done = await run(argv, stdin=credential, timeout=self.timeout)
-        except CommandError as error:
-            raise MungeError(str(error)) from error
-        if done.status:
-            words = WORDS.get(done.status, f"munge refuses it (status {done.status})")
-            raise MungeError(words, status=done.status)
-        try:
-            return read_opened(done.out)
-        except ValueError as error:
-            raise MungeError(str(error)) from error
+            async with asyncio.timeout(self.timeout):
+                return await asyncio.to_thread(call, *given, **named)
+        except TimeoutError:
+            raise MungeError(WORDS[6], status=6) from None

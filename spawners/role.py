@@ -15,6 +15,7 @@ BANNER = f"{FOLDER}/jupyter/labextensions/practicum-session"
 BANNER_FOLDERS = (
     f"{FOLDER}/jupyter", f"{FOLDER}/jupyter/labextensions", BANNER, f"{BANNER}/static",
 )  # fmt: skip
+LOGIN_PREFIX = "practicum-login-"  # of the units that are sessions on the login node
 WRAPPED = ("sbatch", "srun", "salloc")
 
 

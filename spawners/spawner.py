@@ -10,7 +10,7 @@
 ``tls_folder``          with ``internal_ssl``: the folder of hub.certificates
 ``launcher``            /usr/local/lib/practicum/launcher.py
 ``server_env``          "" means ``storage.envs``/server of the cluster file
-``sudo_path``, ``sbatch_path``, ``scancel_path``, ``munge_path``, ``unmunge_path``
+``sudo_path``, ``sbatch_path``, ``scancel_path``
 
 ``start_timeout`` includes the time in the queue. The token of a server must keep its own
 ``access:servers!server`` scope (JupyterHub's ``server`` role has it): the port report is

@@ -95,11 +95,14 @@ class Student:
 
 @pytest.fixture
 def student(lab: Any) -> Iterator[Callable[[str], Student]]:
-    """`student(name)` logs in; all their sessions are stopped in the end."""
+    """`student(name)` logs in; all their sessions are stopped in the end, and at first those that
+    an earlier test left."""
     made: list[Student] = []
 
     def log_in(name: str) -> Student:
         made.append(Student(lab, name))
+        if made[-1].servers():
+            made[-1].stop()
         return made[-1]
 
     yield log_in

@@ -103,6 +103,8 @@ def start_server(
     page.goto(f"{lab.hub_url}/hub/spawn", timeout=30_000)
     if page.locator("form#spawn_form").count():
         shot(page, f"{name}-profiles")
+        # an earlier test's choice may be remembered, of the login node too
+        page.check('input[name="profile"][value="small"]')
         page.click("form#spawn_form [type=submit]")
     said: list[str] = []
     end = time.monotonic() + START / 1000

@@ -274,3 +274,12 @@ def test_progress_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(parent)
     for part in ("login", "connecting", "[bold]12 packages", "[a line]", "node01", "applying"):
         assert part in shown
+
+
+def test_an_apply_does_not_load_the_hub() -> None:
+    """JupyterHub and SQLAlchemy take a second to load, and no role needs them."""
+    source = "import sys, practicum.rooms; print({'jupyterhub', 'sqlalchemy'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"

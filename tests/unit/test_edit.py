@@ -1,7 +1,8 @@
-"""Machines leave cluster.toml, and everything else stays as it was written."""
+"""cluster.toml written anew: machines leave it, and everything else stays as it was written."""
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.edit import without_nodes
+from cluster.errors import ConfigError
 from cluster.hostlist import expand
 from cluster.load import load
+from cluster.rewrite import rewrite
 
 TEXT = """\
 # Ours, since 2026
@@ -78,3 +81,21 @@ def test_any_machines(gone: set[str]) -> None:
     for entry in new["nodes"][1:]:
         assert entry["address"] == f"10.42.0.{10 + int(expand(entry['name'])[0][4:])}"
     assert without_nodes(TEXT, []) == TEXT
+
+
+def test_only_what_would_be_accepted_is_written(tmp_path: Path) -> None:
+    """A refused text names the file that was to be written, and leaves it as it was."""
+    file = tmp_path / "cluster.toml"
+    file.write_text(TEXT)
+    file.chmod(0o640)
+    os.chown(file, 1234, 1235)
+    wrong = TEXT.replace('roles = ["compute"]', 'roles = ["compote"]')
+    with pytest.raises(ConfigError, match="did you mean compute") as refused:
+        rewrite(file, wrong)
+    assert str(refused.value).startswith(f"{file}:"), refused.value
+    assert file.read_text() == TEXT and list(tmp_path.iterdir()) == [file]
+    rewrite(file, TEXT + "# more\n")
+    assert file.read_text() == TEXT + "# more\n"
+    seen = file.stat()
+    assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o777) == (1234, 1235, 0o640)
+    assert list(tmp_path.iterdir()) == [file]

@@ -57,7 +57,7 @@ def test_a_unit_has_a_plain_name(number: str) -> None:
         unit = unit_of(number)
     except ValueError:
         return
-    assert unit.startswith(login.PREFIX) and not set(unit) & set(" \n/;$*?[")
+    assert unit.startswith(login.LOGIN_PREFIX) and not set(unit) & set(" \n/;$*?[")
 
 
 # --- units --------------------------------------------------------------------------------------

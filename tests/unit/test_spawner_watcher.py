@@ -1,4 +1,4 @@
-"""The shared view of the queue, the words for it, and what munge prints."""
+"""The shared view of the queue, and the words for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from cluster.slurm_text import JobState
 from cluster.text import UNPRINTABLE, clean
 from spawners import commands, words
 from spawners.commands import CommandError, run
-from spawners.munge import Munge, MungeError, read_opened
 from spawners.watcher import Kind, Watcher, kind_of, place_of
 
 
@@ -251,44 +250,3 @@ async def test_a_question_to_slurm_fails_in_words() -> None:
         await commands.ask(query("echo x"))
     with pytest.raises(SlurmError, match="failed: slurm_load_jobs error"):
         await commands.ask(query("echo 'slurm_load_jobs error' >&2; exit 1"))
-
-
-# --- munge --------------------------------------------------------------------------------------
-
-OPENED = """STATUS:          0
-ENCODE_HOST:     10.0.0.3
-ENCODE_TIME:     1795254189
-DECODE_TIME:     1795254190
-TTL:             120
-CIPHER:          4
-MAC:             5
-ZIP:             0
-UID:             2001
-GID:             2000
-UID_RESTRICTION: 911
-LENGTH:          7
-
-"""
-
-
-@given(st.text())
-def test_a_payload_cannot_speak_for_munge(payload: str) -> None:
-    opened = read_opened(OPENED + payload)
-    assert (opened.uid, opened.restricted_to, opened.payload) == (2001, 911, payload)
-    assert payload not in repr(opened) or len(payload) < 12
-
-
-def test_what_munge_does_not_say_is_not_made_up() -> None:
-    assert read_opened(OPENED.replace("UID_RESTRICTION: 911\n", "")).restricted_to is None
-    for text in (OPENED.replace("STATUS:          0", "STATUS:          17"),
-                 OPENED.replace("UID:             2001\n", ""), OPENED.strip(), ""):  # fmt: skip
-        with pytest.raises(ValueError, match="unmunge"):
-            read_opened(text)
-
-
-async def test_without_munge_nothing_is_believed() -> None:
-    munge = Munge(munge="/no/munge", unmunge="/no/unmunge")
-    with pytest.raises(MungeError, match="cannot be run here"):
-        await munge.open("MUNGE:AAAA:")
-    with pytest.raises(MungeError, match="cannot be run here"):
-        await munge.close("{}", reader=0)
