@@ -8,10 +8,12 @@ from pathlib import Path
 from cluster import files
 from cluster.errors import ConfigError, PracticumError
 from cluster.load import load
+from cluster.model import Cluster
 
 
-def check_text(file: Path, text: str) -> None:
-    """ConfigError when ``file`` with that text would be refused; the file stays as it is.
+def tried(file: Path, text: str) -> Cluster:
+    """What ``file`` would describe with that text; it stays as it is. ConfigError when it would
+    be refused.
 
     It is tried beside the file: what it refers to by relative paths must be found.
     """
@@ -22,7 +24,7 @@ def check_text(file: Path, text: str) -> None:
             trial.write(text)
             trial.flush()
             try:
-                load(Path(trial.name))
+                return load(Path(trial.name))
             except ConfigError as error:
                 raise ConfigError(str(error).replace(trial.name, str(file))) from None
     except OSError as error:
@@ -32,6 +34,6 @@ def check_text(file: Path, text: str) -> None:
 def rewrite(file: Path, text: str) -> None:
     """Replace cluster.toml; its owner and mode stay. ConfigError when it would be refused, and
     PracticumError when it cannot be written: then it is as it was."""
-    check_text(file, text)
+    tried(file, text)
     now = file.stat()
     files.write(file, text, now.st_mode & 0o777, owner=(now.st_uid, now.st_gid))

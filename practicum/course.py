@@ -65,7 +65,7 @@ def create(
     """
     from cluster.edit_courses import free_uid, with_course
     from cluster.errors import PracticumError, UsageError
-    from cluster.rewrite import check_text, rewrite
+    from cluster.rewrite import rewrite, tried
 
     cluster = _load(file)
     if any(one.name == name for one in cluster.courses):
@@ -80,7 +80,7 @@ def create(
     values |= {"title": title} if title else {}
     values |= {"instructors": instructor, "slots": slots}
     # what is wrong with the course is told before accounts are made for it
-    check_text(file, with_course(_text(file), values))
+    tried(file, with_course(_text(file), values))
     names = _import(file, students, name) if students else []
     rewrite(file, with_course(_text(file), {**values, "students": names}))
     typer.echo(f"course {name}: {len(names)} students, taught by {', '.join(instructor)}")

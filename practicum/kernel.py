@@ -164,42 +164,23 @@ def _declare(file: Path, name: str, values: dict[str, Any], lock_text: str) -> N
     """Into cluster.toml, unless that would be wrong."""
     from cluster import files
     from cluster.edit_kernels import with_kernel
-    from cluster.errors import ConfigError
-    from cluster.load import load
+    from cluster.rewrite import rewrite
 
     if lock_text:
         files.write(file.parent / values["lock"], lock_text)
     old = file.read_text(encoding="utf-8")
     new = with_kernel(old, name, values)
-    if new == old:
-        return
-    files.write(file, new)
-    try:
-        load(file)
-    except ConfigError:
-        files.write(file, old)
-        raise
+    if new != old:
+        rewrite(file, new)
 
 
 def _described(file: Path, name: str, values: dict[str, Any], lock_text: str) -> Cluster:
     """The cluster as it will be: what is wrong with the kernel is said before it is built."""
-    import tempfile
-
     from cluster.edit_kernels import with_kernel
-    from cluster.errors import ConfigError
-    from cluster.load import load
+    from cluster.rewrite import tried
 
     text = with_kernel(file.read_text(encoding="utf-8"), name, {**values, "lock": ""})
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / file.name
-        trial.write_text(text, encoding="utf-8")
-        for place in ("users", LOCKS):
-            if (file.parent / place).is_dir():
-                (Path(folder) / place).symlink_to((file.parent / place).resolve())
-        try:
-            cluster = load(trial)
-        except ConfigError as error:
-            raise ConfigError(str(error).replace(str(trial), str(file))) from None
+    cluster = tried(file, text)
     kernels = tuple(
         one.model_copy(update={"lock_text": lock_text}) if one.name == name and lock_text else one
         for one in cluster.kernels
@@ -426,10 +407,10 @@ def remove(
     file: File = DEFAULT_FILE,
 ) -> None:
     """Take a kernel out of the launcher and cluster.toml, and remove all its versions."""
-    from cluster import files
     from cluster.edit_kernels import without_kernel
     from cluster.errors import UsageError
     from cluster.load import load
+    from cluster.rewrite import rewrite
 
     cluster = load(file)
     if not yes:
@@ -440,7 +421,7 @@ def remove(
     done = _desk(cluster, file).order("remove", {"name": name, "later": later}, lambda _: None)
     text = file.read_text(encoding="utf-8")
     if (new := without_kernel(text, name)) != text:
-        files.write(file, new)
+        rewrite(file, new)
     left = ", ".join(map(str, done["left"]))
     if left:
         typer.echo(f"{name}: hidden; version {left} runs: an apply after its end removes it")

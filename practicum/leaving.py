@@ -36,14 +36,14 @@ def new_text(file: Path, names: Sequence[str]) -> str:
     """cluster.toml without them. ConfigError when the rest could not be: it says what to do."""
     from cluster.edit import without_nodes
     from cluster.errors import ConfigError
-    from cluster.rewrite import check_text
+    from cluster.rewrite import tried
 
     try:
         text = without_nodes(file.read_text(encoding="utf-8"), names)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
     try:
-        check_text(file, text)
+        tried(file, text)
     except ConfigError as error:
         raise ConfigError(f"without them, cluster.toml would be wrong:\n{error}") from None
     return text
