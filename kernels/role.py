@@ -166,6 +166,6 @@ ROLES = (
     Role("kernel-builder", "identity", everywhere, account),
     Role("kernel-room", "compute", RUNS, room),
     Role("r", "compute", RUNS, r_packages),
-    Role("kernel-packages", "software", RUNS, packages),
+    Role("kernel-packages", "compute", RUNS, packages),
     Role("environments", "software", on_first(NodeRole.LOGIN), environments),
 )

@@ -167,7 +167,8 @@ def examples(context: Context) -> list[Resource]:
 
 
 ROLES = (
-    Role("lmod", "software", on(NodeRole.LOGIN, NodeRole.COMPUTE), shell_set_up),
+    # on every node before "software", where kernels are built in jobs that load modules
+    Role("lmod", "compute", on(NodeRole.LOGIN, NodeRole.COMPUTE), shell_set_up),
     Role("modulefiles", "software", on_first(NodeRole.LOGIN), published),
     Role("examples", "software", on_first(NodeRole.LOGIN), examples),
 )

@@ -57,7 +57,7 @@ def build(
     The caller holds :func:`shelf.changing` of the kernel.
     """
     root = envs / request.name
-    root.chmod(0o755)  # the builder must get in; open_to closes it again below
+    shelf.open_to(root, request.group)  # the job is of the group, and so gets in
     if (root / "current").is_dir() and not (root / "current").is_symlink():
         shelf.put_link(root, 0)  # says what is wrong, before anything is built
     shelf.collect(root, request.keep + 1)
@@ -153,7 +153,7 @@ def _jobs(envs: Path, request: Request, version: int, say: Say) -> dict[str, Any
         words = [build_env.PYTHON, "-I", str(ROOM), "job", str(envs), request.name, str(version)]
         order = slurm.Order(
             name=name, command=shlex.join(words), output=work / "output",
-            partition=request.partition, minutes=request.minutes,
+            partition=request.partition, minutes=request.minutes, group=request.group,
             exclude=[node.name for node in known if node.arch != arch],
         )  # fmt: skip
         number = slurm.submit(order, indexes)

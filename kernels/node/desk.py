@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -30,6 +29,7 @@ from kernels.build_env import PYTHON, BuildError
 from kernels.node import building, job, present, shelf, slurm
 from kernels.node.job import ANY_TRIAL, TRIALS
 from kernels.node.request import Request
+from kernels.node.words import short
 
 NOT_KERNELS = frozenset({"server", "jupyter", "coursework"})
 TEST_MINUTES = 10
@@ -317,11 +317,19 @@ def serve(action: str) -> int:
     except (BuildError, OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
             return 1  # nobody listens any more, and what was begun is undone
-        text = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
-        tell({"error": text})
+        tell({"error": sentence(error)})
         return 1
     tell({"done": done})
     return 0
+
+
+def sentence(error: Exception) -> str:
+    """What to tell an admin."""
+    if isinstance(error, BuildError):
+        return str(error)
+    if isinstance(error, OSError):
+        return short(str(error))  # a full disk, most often
+    return f"{type(error).__name__}: {error}"
 
 
 def applied(action: str, words: Sequence[str]) -> int:
@@ -363,7 +371,9 @@ def main(argv: Sequence[str]) -> int:
         return applied(action, words)
     except (BuildError, OSError, ValueError) as error:
         if action in ("make", "sweep"):
-            left = "what was live before stays live"
-            name = Path(words[0]).stem if words else platform.node()
-            print(f"kernel {name}: {error}; {left}", file=sys.stderr)  # noqa: T201
+            what, left = "kernels", "they are as they were"
+            if action == "make":
+                what = f"kernel {Path(words[0]).stem.removeprefix('kernel-')}"
+                left = "what was live before stays live"
+            print(f"{what}: {sentence(error)}; {left}", file=sys.stderr)  # noqa: T201
         return 1

@@ -49,6 +49,9 @@ class Work:
         self.home = home
         self.server = envs / "server/current/bin/python"
         self.env = self._environment()
+        # before a program: what compiles must find the compiler and MPI that the kernel will have
+        modules = () if HERE in os.environ else request.modules
+        self.with_modules = (present.START, "--run", *modules, "--") if modules else ()
 
     def _environment(self) -> dict[str, str]:
         env = {key: value for key, value in os.environ.items()
@@ -118,6 +121,9 @@ def build(work: Work) -> None:
     began = time.monotonic()
     if struct.calcsize("P") != 8:
         raise BuildError(f"{platform.node()} has a 32-bit system ({work.arch}): kernels need 64")
+    if work.with_modules:
+        work.say("loading its modules")
+        work.call("trying its modules", [*work.with_modules, "true"], QUICK_LIMIT)
     if work.request.language == "python":
         tool = with_uv(work)
     elif work.request.language == "conda":
@@ -164,7 +170,8 @@ def with_uv(work: Work) -> str:
         lock = solve(work, uv, python)
     work.say("installing")
     options = ["--quiet", "--require-hashes", "--compile-bytecode", "--python", str(python)]
-    work.call("cannot be installed", [uv, "pip", "install", *options, "-r", lock])
+    what = "cannot be installed"
+    work.call(what, [*work.with_modules, uv, "pip", "install", *options, "-r", lock])
     for name in UV_LEFTOVERS:
         (work.target / name).unlink(missing_ok=True)
     return work.call("uv does not run", [uv, "--version"], 60).strip()
@@ -177,7 +184,8 @@ def solve(work: Work, uv: Path, python: Path) -> Path:
     lock = work.folder / shelf.LOCK
     options = ["--quiet", "--generate-hashes", "--no-header", "--no-annotate",
                "--no-emit-index-url", "--python", str(python)]  # fmt: skip
-    work.call("these do not go together", [uv, "pip", "compile", *options, wanted, "-o", lock])
+    what = "these do not go together"
+    work.call(what, [*work.with_modules, uv, "pip", "compile", *options, wanted, "-o", lock])
     return lock
 
 
@@ -228,7 +236,7 @@ def try_it(work: Work) -> dict[str, float]:
     spec = work.home / "jupyter/kernels/trial"
     spec.mkdir(parents=True)
     argv = json.loads(present.start_json(work.request))["argv"]
-    argv = [word.replace("{prefix}", str(work.target)) for word in argv]
+    argv = [*work.with_modules, *(word.replace("{prefix}", str(work.target)) for word in argv)]
     (spec / "kernel.json").write_text(
         json.dumps({"argv": argv, "display_name": "trial", "language": "python"})
     )

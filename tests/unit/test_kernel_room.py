@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from kernels.build_env import BuildError
 from kernels.environments import FILES
-from kernels.node import building, desk, present, shelf, slurm
+from kernels.node import building, desk, job, present, shelf, slurm
 from kernels.node.request import Request
 from kernels.node.words import short
 from lmod import shells
@@ -284,6 +285,58 @@ def test_modules_are_loaded_first_and_their_errors_told(
     assert "loads the modules good bad first, which failed" in said
     assert "this module is broken" in said
     assert "nosuch" in run("nosuch") and "unknown" in run("nosuch")
+
+
+@needs_lmod
+def test_builds_find_what_the_modules_bring(library: str) -> None:
+    def run(*modules: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-IS", library, "--run", *modules, "--",
+                "sh", "-c", 'echo "$FROM_MODULE" "$@"', "sh", "a; b", "--", "c"]  # fmt: skip
+        return subprocess.run(argv, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+                              capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+
+    assert run("good").stdout == "yes; $(no) a; b -- c\n"
+    wrong = run("good", "bad")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "this module is broken" in wrong.stderr
+
+
+def fill(path: Path) -> None:
+    """Until nothing more fits."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own needs root")
+def test_a_full_disk_leaves_the_live_version(
+    envs: Path, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one, of 512 kB; uv is what fills it."""
+    uv = Path(sys.executable).with_name("uv")
+    envs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "kernels", str(envs)]
+    subprocess.run(mount, check=True, timeout=60)
+    try:
+        root = put(1)
+        tools = envs / ".tools" / ARCH
+        tools.mkdir(parents=True)
+        (tools / "uv").symlink_to(uv)
+        monkeypatch.setenv(job.HERE, "1")
+        fill(envs / "large")
+        os.truncate(envs / "large", (envs / "large").stat().st_size - 32768)  # less than a venv
+        with pytest.raises(BuildError, match="the disk is full"):
+            building.build(envs, Request(name="demo"), print)
+        assert (shelf.live(root), shelf.numbers(root)) == (1, [1])
+        assert {path.name for path in root.iterdir()} == {"1", "current"}
+        fill(envs / "more")
+        order = {"request": json.loads(Request(name="other").text())}
+        with pytest.raises(OSError) as caught:
+            desk.build(envs, order, print)
+        assert desk.sentence(caught.value) == "the disk is full (No space left on device)"
+        assert shelf.live(root) == 1
+    finally:
+        subprocess.run(["umount", str(envs)], check=True, timeout=60)
 
 
 NODES = """NodeName=n1 Arch=x86_64 CoresPerSocket=4 State=IDLE
