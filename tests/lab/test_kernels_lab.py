@@ -22,6 +22,7 @@ pytestmark = pytest.mark.lab
 
 LIMIT = 600  # seconds for one command on a busy machine
 CELL = 60_000
+OWN = "import os, shutil, six; print(six.__version__, os.environ['CC'], shutil.which('mpicc'))"
 WHICH = "import sys, socket, six; print(sys.prefix, six.__version__, socket.gethostname())"
 
 
@@ -186,6 +187,8 @@ def test_builds_that_cannot_be_change_nothing(
     assert "these do not go together: No solution found" in said
     assert len(said.strip().splitlines()[-1]) < 600
     assert "there is a kernel demo already" in kernel("add", "demo", "six", code=2)
+    said = kernel("add", "other", "six", "--module", "no-such-module", code=1)
+    assert "no-such-module" in said
     assert versions(run_on) == before
 
 
@@ -208,7 +211,7 @@ def test_a_build_that_is_killed_changes_nothing(
     assert versions(run_on) == before
 
 
-def test_from_a_lock_for_a_group_with_a_module(
+def test_from_a_lock_for_a_group_with_modules(
     kernel: Callable[..., str], demo: int, run_on: Any, tmp_path: Path
 ) -> None:
     lock = tmp_path / "demo.lock"
@@ -233,6 +236,8 @@ def test_from_a_lock_for_a_group_with_a_module(
     assert not sees("ada")
     assert run_on("node01", ["ls", "/nfs/envs/twin"], user="ada").returncode != 0
     assert "works" in kernel("test", "twin")
+    said = kernel("update", "twin", code=2)
+    assert "is built from kernels/twin.lock" in said
     # a module that cannot be loaded is told in the notebook
     spec = "/nfs/envs/jupyter/kernels/twin/kernel.json"
     run_on("login", ["sed", "-i", 's/"openmpi"/"no-such-module"/', spec])
@@ -244,24 +249,26 @@ def test_from_a_lock_for_a_group_with_a_module(
     assert gone.stdout == ""
 
 
-def test_a_student_has_one_of_their_own(run_on: Any, demo: int) -> None:
+def test_a_student_has_one_of_their_own(
+    run_on: Any, demo: int, page_of: Callable[[str], Page]
+) -> None:
+    """With a set of modules that was saved before."""
+    script = (
+        "module load gcc openmpi && module save mine && "
+        "practicum-kernel add mine six==1.17.0 --set mine"
+    )
     try:
-        made = run_on(
-            "node01", ["practicum-kernel", "add", "mine", "six==1.17.0"], user="ada", timeout=LIMIT
-        )
+        made = run_on("node01", ["bash", "-lc", script], user="ada", timeout=LIMIT)
         assert made.returncode == 0, made.stdout + made.stderr
-        done = run_on(
-            "node02",
-            ["env", "JUPYTER_PATH=/nfs/envs/jupyter", "/nfs/envs/server/current/bin/python", "-I",
-             "/usr/local/lib/practicum/kernel-room/kernels/node/trial.py", "mine",
-             "import six; print(six.__version__)"],
-            user="ada", timeout=LIMIT,
-        )  # fmt: skip
-        assert json.loads(done.stdout)["output"] == "1.17.0", done.stdout + done.stderr
         refused = run_on("node01", ["practicum-kernel", "add", "demo", "six"], user="ada")
         assert "there is a shared kernel demo" in refused.stderr
+        ada = page_of("ada")
+        open_kernel(ada, "mine (mine)")
+        said = run_cell(ada, OWN)
+        assert re.fullmatch(r"1\.17\.0 gcc /\S+/mpicc", said), said
     finally:
         run_on("node01", ["practicum-kernel", "remove", "mine"], user="ada")
+        run_on("node01", ["rm", "-f", "/home/ada/.config/lmod/mine", "/home/ada/.lmod.d/mine"])
 
 
 def test_conda_from_a_channel_of_our_own(
