@@ -48,6 +48,7 @@ sys.exit(main(sys.argv[1:]))
 """
 PINS = ("uv", "rattler")
 R_PACKAGES = ("r-base-core", "r-cran-irkernel")
+R_KERNEL = "/usr/share/jupyter/kernels/ir/kernel.json"
 
 
 def server(context: Context) -> list[Resource]:
@@ -158,7 +159,18 @@ def packages(_context: Context) -> list[Resource]:
 def r_packages(context: Context) -> list[Resource]:
     wanted = [one for one in context.cluster.kernels if one.language == "r"]
     names = {name for one in wanted for name in (*R_PACKAGES, *one.packages)}
-    return [Package(package=name) for name in sorted(names)]
+    if not names:
+        return []
+    # The package shows a kernel of its own to every JupyterLab here, without a version
+    own = Command(
+        id="kernel-of-debians-r",
+        run=("dpkg-divert", "--local", "--rename", "--divert", f"{R_KERNEL}.debian",
+             "--add", R_KERNEL),
+        check=("grep", "-qxF", R_KERNEL, "/var/lib/dpkg/diversions"),
+        summary="take the package's own kernel of R out of the launcher",
+        image=Image.APPLY,
+    )  # fmt: skip
+    return [own, *(Package(package=name) for name in sorted(names))]
 
 
 RUNS = on(NodeRole.LOGIN, NodeRole.COMPUTE)

@@ -303,8 +303,10 @@ def list_(file: File = DEFAULT_FILE, json: Json = False) -> None:
 
 def _summary(one: dict[str, Any]) -> str:
     live = next((row for row in one["versions"] if row["live"]), None)
-    if live is None:
+    if live is None and any(row["in_use"] for row in one["versions"]):
         return "removed; kernels of it still run"
+    if live is None:
+        return "no version is live: practicum apply mends or removes it"
     request = live["request"]
     parts = [f"version {one['version']} of {live['built'][:10]}", ", ".join(live["archs"])]
     parts.append(f"{live['bytes'] / 1e6:.0f} MB")

@@ -251,7 +251,7 @@ def test(envs: Path, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
                     for arch in slurm.kinds(known)}  # fmt: skip
     results = []
     for what, exclude in excludes.items():
-        say(f"{root.name}: starting it on {wanted or f'a node with a processor {what}'}")
+        say(f"starting it on {wanted or f'a node with a processor {what}'}")
         results.append(_test_job(envs, root.name, exclude, asked))
     return {"version": now, "results": results}
 

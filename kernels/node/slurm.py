@@ -204,7 +204,8 @@ def wait(job: int, seconds: float, beat: Callable[[str], None]) -> tuple[str, st
         if OVER.match(state):
             return state, row.get("NodeList", "")
         if state in WAITING:
-            beat(f"waits for a node ({row.get('Reason', 'None')})")
+            reason = row.get("Reason", "None")  # None: Slurm has not looked at it yet
+            beat("waits for a node" + (f" ({reason})" if reason != "None" else ""))
         else:
             beat("")
         time.sleep(pause)

@@ -18,6 +18,9 @@ from conda_channel import make_channel
 from playwright.sync_api import Browser, Page, sync_playwright
 from test_browser_lab import fresh_lab, run_cell, shot, start_server
 
+from cluster.load import load
+from kernels.role import ROOM
+
 pytestmark = pytest.mark.lab
 
 LIMIT = 600  # seconds for one command on a busy machine
@@ -47,13 +50,10 @@ def file(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kernel(lab: Any, file: Path) -> Iterator[Callable[..., str]]:
+def kernel(lab: Any, file: Path, run_on: Any) -> Iterator[Callable[..., str]]:
     """``kernel("add", ..., code=0)``: the command's output; the kernels it adds go in the end."""
-    added: list[str] = []
 
     def run(action: str, *words: str, code: int = 0) -> str:
-        if action == "add":
-            added.append(words[0])
         argv = [sys.executable, "-m", "practicum", "kernel", action, *words, "--file", str(file)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
         said = done.stdout + done.stderr
@@ -62,10 +62,9 @@ def kernel(lab: Any, file: Path) -> Iterator[Callable[..., str]]:
         return said
 
     yield run
-    for name in added:
-        argv = [sys.executable, "-m", "practicum", "kernel", "remove", name, "--yes", "--later",
-                "--file", str(file)]  # fmt: skip
-        subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False)
+    declared = [one.name for one in load(lab.cluster_toml).kernels]
+    done = run_on("login", ["python3", "-I", ROOM, "sweep", "/nfs/envs", *declared], timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

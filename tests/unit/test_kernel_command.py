@@ -161,6 +161,21 @@ def test_cluster_toml_keeps_its_comments(file: Path) -> None:
     assert "[[kernels]]  # the first is the default" in changed
 
 
+def test_a_new_kernel_stands_below_the_last_one() -> None:
+    more = "# of the last\n\n# about the hub\n[hub]\nport = 8000\n"
+    table = '[[kernels]]\nname = "demo"\ntitle = "Demo"\npackages = ["six"]\n'
+    values = {"title": "Demo", "packages": ("six",), "group": ""}
+    assert with_kernel(BASE + more, "demo", values) == (
+        f"{BASE}# of the last\n\n{table}\n# about the hub\n[hub]\nport = 8000\n"
+    )
+    tight = BASE.replace(
+        "[[kernels]]", '[[kernels]]\nname = "x"\npackages = [\n  "a",\n]\n[[kernels]]'
+    )
+    assert "\n" + table + "\n[hub]" in with_kernel(f"{tight}[hub]\n", "demo", values)
+    none = without_kernel(BASE, "python3")
+    assert with_kernel(none, "demo", values) == f"{none.rstrip()}\n\n{table}"
+
+
 def test_a_lock_is_read_from_beside_cluster_toml(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
