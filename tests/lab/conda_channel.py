@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-LARGE = {"__pycache__", "debugpy", "third_party"}  # and not needed to run a cell
+LARGE = {"__pycache__", "debugpy", "jedi", "parso", "tests"}  # and not needed to run a cell
 PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
 

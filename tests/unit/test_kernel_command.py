@@ -184,6 +184,7 @@ def test_a_lock_is_read_from_beside_cluster_toml(
     (file.parent / "kernels").mkdir()
     (file.parent / "kernels/demo.lock").write_text("six==1.17.0 --hash=sha256:ab\n")
     assert load(file).kernels[1].lock_text.startswith("six==")
+    assert "is built from kernels/demo.lock" in refused(file, capsys, "update", "demo")
     file.write_text(file.read_text().replace("kernels/demo.lock", "kernels/../../x"))
     assert "there is no lock file" in refused(file, capsys, "list")
 
