@@ -10,6 +10,8 @@ from hypothesis import settings
 # A busy machine is not a failure: no time limit for single examples.
 settings.register_profile("practicum", deadline=None)
 settings.load_profile("practicum")
+# `make check` takes a look at each property, `make test` a good one.
+settings.register_profile("quick", settings.get_profile("practicum"), max_examples=20)
 
 
 @pytest.hookimpl(trylast=True)

@@ -134,7 +134,8 @@ def fresh_lab(page: Page) -> None:
 
 
 def notebook(page: Page) -> None:
-    """A new notebook whose kernel is connected: JupyterLab drops what is run before that.
+    """A new notebook that runs what is typed: JupyterLab drops what is run before its kernel is
+    connected and its keys are bound.
 
     Where the page does not come that far in its time, it is loaded once more, as a person would;
     a picture of it is kept.
@@ -145,6 +146,7 @@ def notebook(page: Page) -> None:
             page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=CELL)
             ready = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
             page.wait_for_selector(ready, timeout=2 * CELL)
+            assert run_cell(page, "6 * 7") == "42"
         except PlaywrightTimeout:
             shot(page, "notebook-late")
             if last:
@@ -164,7 +166,9 @@ def run_cell(page: Page, code: str) -> str:
     end = time.monotonic() + 2 * CELL / 1000
     while prompt.inner_text().strip() == "[ ]:":
         # its keys are bound some time after it is drawn
-        assert time.monotonic() < end, "JupyterLab does not take Shift+Enter"
+        if time.monotonic() > end:
+            shot(page, "keys-not-taken")
+            raise PlaywrightTimeout("JupyterLab does not take Shift+Enter")
         done.locator(".cm-content").press("Shift+Enter")
         page.wait_for_timeout(1500)
     expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=3 * CELL)

@@ -214,8 +214,8 @@ def test_the_admin_publishes_one_by_hand_and_takes_it_away(
 def test_a_modulefile_that_somebody_spoils_is_told_by_status(
     lab: Any, run_on: Any, bash: Any
 ) -> None:
-    # the node looks by itself every five minutes, and that may be now
-    run_on("login", ["systemctl", "stop", "practicum-modules.timer", "practicum-modules.service"])
+    # the node looks by itself every five minutes: not within the next ones
+    run_on("login", ["systemctl", "start", "practicum-modules.service"], timeout=300)
     run_on("login", ["sh", "-c", f"mkdir -p {SITE}/bad && echo 'whatis(' > {SITE}/bad/1.lua"])
     try:
         assert "the cache of modulefiles is older than" in practicum(lab, "status")
@@ -225,7 +225,6 @@ def test_a_modulefile_that_somebody_spoils_is_told_by_status(
         assert "gcc/" in bash("module avail")
     finally:
         run_on("login", ["rm", "-r", f"{SITE}/bad"])
-        run_on("login", ["systemctl", "start", "practicum-modules.timer"])
     run_on("login", ["systemctl", "start", "practicum-modules.service"], timeout=300)
     assert "as new as they are" in practicum(lab, "status")
     timer = run_on("login", ["systemctl", "is-active", "practicum-modules.timer"]).stdout
