@@ -9,6 +9,7 @@ from cluster.slurm import ENVIRONMENT, Query
 from cluster.slurm_text import (
     JobState,
     duration,
+    exit_code,
     host_names,
     job_state,
     moment,
@@ -103,9 +104,7 @@ def _record(row: list[str]) -> Record:
     ) = row  # fmt: skip
     job_id, _, step = raw_id.partition(".")
     word, _, by = state.partition(" by ")
-    exit_code, colon, signal = code.partition(":")
-    if not colon:
-        raise ValueError(f"{code!r} is not an exit code like 0:15")
+    ended_with, signal = exit_code(code)
     return Record(
         job_id=whole(job_id),
         step=step,
@@ -115,8 +114,8 @@ def _record(row: list[str]) -> Record:
         partition=partition,
         state=job_state(word),
         cancelled_by=whole(by) if by else None,
-        exit_code=whole(exit_code),
-        signal=whole(signal),
+        exit_code=ended_with,
+        signal=signal,
         submitted=moment(submitted),
         started=moment(started),
         ended=moment(ended),

@@ -160,5 +160,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def exit_code(text: str) -> tuple[int, int]:
+    """``0:15`` → (exit code, signal)."""
+    code, colon, signal = text.partition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is not an exit code like 0:15")
+    return whole(code), whole(signal)
+
+
 def present(text: str) -> str:
     return "" if text == "(null)" else text

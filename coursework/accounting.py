@@ -20,6 +20,7 @@ from cluster.slurm import ENVIRONMENT, Query
 from cluster.slurm_text import (
     JobState,
     duration,
+    exit_code,
     host_names,
     job_state,
     moment,
@@ -273,7 +274,7 @@ def read_jobs(text: str, separator: str) -> tuple[Job, ...]:
 
 
 def _job(row: Mapping[str, str]) -> Job:
-    exit_code, signal = _exit(row["ExitCode"])
+    code, signal = exit_code(row["ExitCode"])
     array_id, array_task = _array(row["JobID"])
     allocated = resources(row["AllocTRES"])
     if not allocated.cpus:
@@ -286,7 +287,7 @@ def _job(row: Mapping[str, str]) -> Job:
         account=row["Account"],
         partition=row["Partition"],
         state=job_state(row["State"].split(" ")[0]),
-        exit_code=exit_code,
+        exit_code=code,
         signal=signal,
         submitted=moment(row["Submit"]),
         eligible=moment(row["Eligible"]),
@@ -306,12 +307,12 @@ def _job(row: Mapping[str, str]) -> Job:
 
 
 def _step(row: Mapping[str, str]) -> Step:
-    exit_code, signal = _exit(row["ExitCode"])
+    code, signal = exit_code(row["ExitCode"])
     return Step(
         step=row["JobIDRaw"].partition(".")[2],
         name=row["JobName"],
         state=job_state(row["State"].split(" ")[0]),
-        exit_code=exit_code,
+        exit_code=code,
         signal=signal,
         started=moment(row["Start"]),
         ended=moment(row["End"]),
@@ -323,13 +324,6 @@ def _step(row: Mapping[str, str]) -> Step:
         least_cpu=duration(row["MinCPU"]),
         max_rss=size_bytes(row["MaxRSS"]) if row["MaxRSS"] else None,
     )
-
-
-def _exit(text: str) -> tuple[int, int]:
-    code, colon, signal = text.partition(":")
-    if not colon:
-        raise ValueError(f"{text!r} is not an exit code like 0:15")
-    return whole(code), whole(signal)
 
 
 def _array(text: str) -> tuple[int | None, int | None]:

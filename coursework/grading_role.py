@@ -24,6 +24,7 @@ from provisioning.resources import (
     file,
 )
 from provisioning.role import Context, Role
+from provisioning.roles.firewall import table_unit
 from provisioning.roles.slurm import conf_server, is_client
 from provisioning.roles.where import homes_node
 
@@ -36,27 +37,9 @@ UNIT = "practicum-grading-network"
 SLURM_ENVIRONMENT = "/etc/practicum/grading-slurm-environment"
 SUDOERS = "/etc/sudoers.d/practicum-grading"
 
-UNIT_TEXT = f"""# Written by practicum.
-[Unit]
-Description=practicum: no network for submissions under grading
-DefaultDependencies=no
-After=local-fs.target nftables.service
-Before=network-pre.target slurmd.service shutdown.target
-Wants=network-pre.target
-Conflicts=shutdown.target
-PartOf=nftables.service
-ReloadPropagatedFrom=nftables.service
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/sbin/nft -f {RULES}
-ExecReload=/usr/sbin/nft -f {RULES}
-ExecStop=/usr/sbin/nft delete table {TABLE}
-
-[Install]
-WantedBy=multi-user.target
-"""
+UNIT_TEXT = table_unit(
+    "practicum: no network for submissions under grading", TABLE, RULES, before="slurmd.service"
+)
 
 
 def wanted_path(places: Layout) -> str:

@@ -23,13 +23,19 @@ RULES = "/etc/practicum/firewall.nft"
 UNIT = "practicum-firewall"
 ANYWHERE = ("0.0.0.0/0", "::/0")
 
-# Up before the network is. Whoever starts nftables.service anew flushes all tables, ours too:
-# then ours is loaded again.
-UNIT_TEXT = f"""[Unit]
-Description=The cluster's firewall
+
+def table_unit(description: str, table: str, rules: str, before: str = "") -> str:
+    """A unit that loads the file ``rules`` with nft's ``table``, before the network is up and the
+    units ``before`` start.
+
+    Whoever starts nftables.service anew flushes all tables, this one too: then it is loaded again.
+    """
+    others = f"{before} " if before else ""
+    return f"""[Unit]
+Description={description}
 DefaultDependencies=no
 After=local-fs.target nftables.service
-Before=network-pre.target shutdown.target
+Before=network-pre.target {others}shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
 PartOf=nftables.service
@@ -38,13 +44,16 @@ ReloadPropagatedFrom=nftables.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/sbin/nft -f {RULES}
-ExecReload=/usr/sbin/nft -f {RULES}
-ExecStop=/usr/sbin/nft delete table {TABLE}
+ExecStart=/usr/sbin/nft -f {rules}
+ExecReload=/usr/sbin/nft -f {rules}
+ExecStop=/usr/sbin/nft delete table {table}
 
 [Install]
 WantedBy=multi-user.target
 """
+
+
+UNIT_TEXT = table_unit("The cluster's firewall", TABLE, RULES)
 
 
 def has_table(cluster: Cluster, node: Node) -> bool:

@@ -3,42 +3,14 @@ plainly, the last choice, and an instructor's start for a student."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from student import Student
+from student import Student, text, until
 
 pytestmark = pytest.mark.lab
 
 QOS = "test-limits"
-
-
-@pytest.fixture
-def student(lab: Any) -> Iterator[Callable[[str], Student]]:
-    made: list[Student] = []
-
-    def log_in(name: str) -> Student:
-        made.append(Student(lab, name))
-        return made[-1]
-
-    yield log_in
-    for one in made:
-        one.stop()
-
-
-def text(done: Any) -> str:
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
-
-
-def until(what: Callable[[], Any], limit: float = 90) -> Any:
-    end = time.monotonic() + limit
-    while not (found := what()):
-        assert time.monotonic() < end, f"still not so after {limit} s"
-        time.sleep(0.5)
-    return found
 
 
 def own_jobs(run_on: Any, user: str) -> list[str]:
