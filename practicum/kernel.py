@@ -49,7 +49,9 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
     ] = None,
     r: Annotated[bool, typer.Option("--r", help="R; packages are R's, or Debian's.")] = False,
     title: Annotated[str, typer.Option("--title", help="Its name in the launcher.")] = "",
-    group: Annotated[str, typer.Option("--group", help="Only this group sees it.")] = "",
+    group: Annotated[
+        str, typer.Option("--group", help="Only this group sees it; course-NAME is a course.")
+    ] = "",
     module: Annotated[
         list[str], typer.Option("--module", help="An Lmod module that it loads first.")
     ] = NONE,

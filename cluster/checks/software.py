@@ -35,6 +35,7 @@ def kernels(cluster: Cluster) -> Iterator[Problem]:
 def _kernel(cluster: Cluster, index: int, kernel: Kernel) -> Iterator[Problem]:
     """What belongs to one language, and who may see it."""
     groups = [group.name for group in cluster.groups]
+    groups += [name for course in cluster.courses for name, _ in course.groups]
     if kernel.group is not None and kernel.group not in groups:
         yield Problem(("kernels", index, "group"), unknown(kernel.group, groups, "group"))
     if kernel.channels and kernel.language != "conda":

@@ -205,6 +205,16 @@ def test_wrong_tables_are_told(
     assert sentence in refused(file, capsys, "list")
 
 
+def test_a_course_is_a_group(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    course = '\n[[users]]\nname = "ines"\nuid = 2201\ngroups = ["hpc101"]\n'
+    course += '\n[[courses]]\nname = "nla"\nuid = 50000\ninstructors = ["ines"]\n'
+    for group in ("course-nla", "teach-nla"):
+        file.write_text(with_kernel(BASE + course, "demo", {"title": "D", "group": group}))
+        assert load(file).kernels[1].group == group
+    file.write_text(with_kernel(BASE + course, "demo", {"title": "D", "group": "nla"}))
+    assert "there is no group nla" in refused(file, capsys, "list")
+
+
 def test_update_of_what_has_no_versions_of_its_own(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
