@@ -86,7 +86,8 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
     built = _build(file, name, values, lock_text, {"new": True})
     _declare(file, name, values, lock_text)
     _tell_built(name, built)
-    typer.echo("practicum apply makes its module, for terminals, and offers it on the start page")
+    module_too = "" if group else "makes its module, for terminals, and "
+    typer.echo(f"practicum apply {module_too}offers it on the start page")
 
 
 def _new_name(cluster: Cluster, name: str) -> None:

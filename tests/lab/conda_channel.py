@@ -1,4 +1,4 @@
-"""A conda channel for tests: two packages made from an environment that there is already."""
+"""A conda channel for tests: two small packages that stand on an environment that is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-LARGE = {"__pycache__", "debugpy", "jedi", "parso", "tests"}  # and not needed to run a cell
 PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
 
@@ -43,7 +42,7 @@ def package(folder: Path, name: str, depends: list[str], files: dict[str, bytes 
 
 
 def make_channel(channel: Path, version: Path) -> None:
-    """``version`` is one of a Python kernel; its site-packages become conda's ipykernel."""
+    """``version`` is one of a Python kernel; conda's ipykernel points to its site-packages."""
     arch = next(path.name for path in version.iterdir() if path.name in PLATFORMS)
     folder = channel / PLATFORMS[arch]
     folder.mkdir(parents=True)
@@ -56,12 +55,8 @@ def make_channel(channel: Path, version: Path) -> None:
         "pyvenv.cfg": config, "bin/python": "/usr/bin/python3", "bin/python3": "python",
         f"{inside.parent}/{python}.txt": b"a venv of the system's\n",
     })  # fmt: skip
-    files: dict[str, bytes | str] = {
-        f"{inside}/{path.relative_to(site)}": path.read_bytes()
-        for path in sorted(site.rglob("*"))
-        if path.is_file() and not LARGE & set(path.parts)
-    }
-    package(folder, "ipykernel", ["python"], files)
+    there = f"/nfs/envs/{version.parent.name}/{version.name}/{arch}/{inside}\n"
+    package(folder, "ipykernel", ["python"], {f"{inside}/there.pth": there.encode()})
     records = {}
     for path in sorted(folder.glob("*.tar.bz2")):
         with tarfile.open(path) as archive:
