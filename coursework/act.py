@@ -7,6 +7,8 @@ Reads the public cluster file alone. nbgrader runs in its own environment, as a 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import os
 import shutil
@@ -25,7 +27,7 @@ from cluster.model import Cluster
 from coursework import grade_course, grades, ledger
 from coursework.layout import Layout, find
 from coursework.session import records, wire
-from coursework.store import Store, write_file
+from coursework.store import Store, files_of, write_file
 
 CLUSTER = Path("/etc/practicum/cluster.json")
 LIMIT = 600  # seconds for one nbgrader command
@@ -68,6 +70,23 @@ def put(places: Layout, options: argparse.Namespace) -> str:
         kept = f"; what was there is now {old}"
     fresh.rename(target)
     return f"{name} is in {target}{kept}"
+
+
+def sources(places: Layout, _options: argparse.Namespace) -> str:
+    """Names of the assignments that are written here, one a line."""
+    return "\n".join(sorted(one.name for one in places.source.glob("[!.]*") if one.is_dir()))
+
+
+def get(places: Layout, options: argparse.Namespace) -> str:
+    """An assignment's files to standard output: a body in base64, its size and digest first."""
+    folder = places.source / assignment(options.assignment)
+    if not folder.is_dir():
+        raise UsageError(f"there is no {folder}")
+    stream = io.BytesIO()
+    sha256, size = wire.write_body(
+        [(path, file.read_bytes()) for path, file in files_of(folder)], stream
+    )
+    return f"{size} {sha256}\n{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def release(places: Layout, options: argparse.Namespace) -> str:
@@ -224,6 +243,8 @@ def nbgrader(places: Layout, *words: str) -> str:
 
 VERBS = {
     "put": (put, ("assignment", "size", "sha256")),
+    "sources": (sources, ()),
+    "get": (get, ("assignment",)),
     "release": (release, ("assignment", "--force")),
     "collect": (collect, ("assignment",)),
     "give-back": (give_back, ("assignment",)),

@@ -86,6 +86,17 @@ def test_the_instructor_sees_the_class_and_formgrader(
     page.context.close()
 
 
+def test_the_next_term_gets_what_was_written_and_nothing_of_students(hpc: Course) -> None:
+    said = hpc.teach("copy", "hpc101", "phys")
+    assert "ps1 is in /nfs/courses/phys/source/ps1" in said
+    here, there = (f"/nfs/courses/{name}/source/ps1/ps1.ipynb" for name in ("hpc101", "phys"))
+    assert hpc.run_on("login", ["cmp", here, there]).returncode == 0
+    made = hpc.run_on("login", ["ls", "/nfs/courses/phys"]).stdout.split()
+    assert "submitted" not in made and "gradebook.db" not in made
+    assert hpc.run_on("login", ["ls", "/nfs/courses/phys/exchange/outbound"]).stdout == ""
+    assert "you do not teach" in hpc.teach("copy", "hpc101", "phys", who="ben", expect=1)
+
+
 @pytest.mark.parametrize("who", ["ada", "ben"])
 def test_a_student_sees_neither(lab: Any, hpc: Course, browser: Any, who: str) -> None:  # noqa: F811
     page = page_of(browser)
