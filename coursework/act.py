@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 from cluster.errors import PracticumError, UsageError
 from cluster.load import load_public
 from cluster.model import Cluster
-from coursework import grade_course, grades, ledger
+from coursework import grade_course, grades, ledger, notebooks
 from coursework.layout import Layout, find
 from coursework.session import records, wire
 from coursework.store import Store, files_of, write_file
@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
         for word in more[1]:
             if word.startswith("--"):
                 one.add_argument(word, action="store_true")
+            elif word == "names":
+                one.add_argument(word, nargs="*")
             elif word == "when":
                 one.add_argument(word, nargs="?", default="")
             else:
@@ -70,6 +72,19 @@ def put(places: Layout, options: argparse.Namespace) -> str:
         kept = f"; what was there is now {old}"
     fresh.rename(target)
     return f"{name} is in {target}{kept}"
+
+
+def bring(places: Layout, options: argparse.Namespace) -> str:
+    """Assignments that come with practicum as source/NAME; those that are there stay."""
+    places.source.mkdir(mode=0o700, exist_ok=True)
+    done = {
+        name: notebooks.write(name, places.source, places.course.name)
+        for name in options.names or notebooks.names()
+    }
+    return "\n".join(
+        f"{name}: {f'in {places.source}' if new else 'is there, and stays as it is'}"
+        for name, new in done.items()
+    )
 
 
 def sources(places: Layout, _options: argparse.Namespace) -> str:
@@ -114,8 +129,14 @@ def collect(places: Layout, options: argparse.Namespace) -> str:
 
 
 def give_back(places: Layout, options: argparse.Namespace) -> str:
-    """Feedback that was made, each student's to that student alone."""
+    """Feedback of what is graded, made anew, each student's to that student alone."""
     name = assignment(options.assignment)
+    if any(places.autograded.glob(f"*/{name}")):
+        nbgrader(places, "generate_feedback", name, "--force")
+    elif not any(places.feedback.glob(f"*/{name}")):
+        raise UsageError(
+            f"nothing of {name} is graded yet: practicum course grade {options.course} {name}"
+        )
     nbgrader(places, "release_feedback", name)
     back = [one for one in places.course.students if (places.given_back / one / name).is_dir()]
     return f"feedback on {name} is there for {len(back)} students"
@@ -243,6 +264,7 @@ def nbgrader(places: Layout, *words: str) -> str:
 
 VERBS = {
     "put": (put, ("assignment", "size", "sha256")),
+    "bring": (bring, ("names",)),
     "sources": (sources, ()),
     "get": (get, ("assignment",)),
     "release": (release, ("assignment", "--force")),

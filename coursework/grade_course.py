@@ -25,7 +25,7 @@ from coursework.accounting import Accounting, Window
 from coursework.grading import Entry, Grading, Places, entries
 from coursework.grading_role import BOOK, TASK, staging
 from coursework.layout import Layout
-from coursework.session import records
+from coursework.session import overview, records
 from coursework.staging import read_limits
 from coursework.store import Store
 from kernels import kernelspec
@@ -68,10 +68,10 @@ class Recorded:
     def window(self, student: str) -> Window:
         """From the hand-out to the student's own deadline."""
         due = Store(self.layout).dates().of(self.assignment, student)
-        handed_out = self.layout.outbound / self.assignment
-        opens = [path.stat().st_mtime for path in handed_out.rglob("*")] or [0]
+        opened = overview.first_released(self.layout.exchange).get(self.assignment)
+        opens = int(records.moment(opened).timestamp()) if opened else 0
         closes = int(records.moment(due).timestamp()) if due else FOREVER
-        return Window(int(min(opens)), closes)
+        return Window(opens, closes)
 
     def __call__(self, student: str) -> Accounting:
         window = self.window(student)

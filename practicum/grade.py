@@ -6,15 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from practicum import grader
 from practicum.options import Json
-
-AS_GRADER = Path("/usr/local/lib/practicum/as-grader")
-PUBLIC = Path("/etc/practicum/cluster.json")
 
 
 def grade(
@@ -108,14 +105,15 @@ class _Show:
 
 def _events(words: list[str]) -> Iterator[dict[str, Any]]:
     """Run the grader's part and read what it tells; its error is ours."""
-    from cluster.errors import PracticumError, UsageError
+    from cluster.errors import PracticumError
 
-    course = words[0]
-    if not AS_GRADER.exists():
-        raise UsageError("grading runs on the login node: log in there")
-    argv = ["sudo", "-n", "-u", f"grader-{course}", str(AS_GRADER), "grade", *words]
+    course, *rest = words
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        grader.argv(course, "grade", *rest),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout and process.stderr  # noqa: S101
         ended = False
@@ -123,6 +121,6 @@ def _events(words: list[str]) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
             ended = ended or event["event"] == "end"
             yield event
-        said = process.stderr.read().strip().splitlines()
+        said = grader.refused(course, process.stderr.read()).splitlines()
     if not ended:
         raise PracticumError(said[-1] if said else "grading ended without a word")
