@@ -37,17 +37,20 @@ def grade(
     found: list[dict[str, Any]] = []
     skipped = 0
     show = _Show(quiet=json_)
-    for event in _events(words):
-        if event["event"] == "begin":
-            skipped = len(event["skipped"])
-            show.begin(event["students"])
-        elif event["event"] == "phase":
-            show.phase(event["student"], event["text"])
-        elif event["event"] == "done":
-            found.append(event)
-            show.done(event)
-        elif event["event"] == "end" and event["error"]:
-            raise PracticumError(event["error"])
+    try:
+        for event in _events(words):
+            if event["event"] == "begin":
+                skipped = len(event["skipped"])
+                show.begin(event["students"])
+            elif event["event"] == "phase":
+                show.phase(event["student"], event["text"])
+            elif event["event"] == "done":
+                found.append(event)
+                show.done(event)
+            elif event["event"] == "end" and event["error"]:
+                raise PracticumError(event["error"])
+    finally:
+        show.end()
     bad = [one for one in found if one["status"] != "graded"]
     if json_:
         typer.echo(json.dumps({"graded": found, "skipped": skipped}))
@@ -97,10 +100,15 @@ class _Show:
         self.count += 1
         if self.bar:
             self.bar.update(self.task, completed=self.count)
-            if self.count == self.total:
-                self.bar.stop()
         elif not self.quiet:
-            typer.echo(f"({self.count}/{self.total}) {entry['student']}: {entry['status']}")
+            points = (
+                "" if entry["score"] is None else f" {entry['score']:g} of {entry['max_score']:g}"
+            )
+            typer.echo(f"({self.count}/{self.total}) {entry['student']}: {entry['status']}{points}")
+
+    def end(self) -> None:
+        if self.bar:
+            self.bar.stop()
 
 
 def _events(words: list[str]) -> Iterator[dict[str, Any]]:
