@@ -90,6 +90,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "leaver": {"answer": GOOD, "first": LEAVE},
     "looker": {"answer": GOOD, "first": LOOK},
     "quitter": {"answer": "import os\nos._exit(0)"},
+    "looper": {"answer": "while True:\n    pass"},
     "endless": {"answer": ENDLESS},
     "forger": {"answer": FORGE},
     "bomber": {"answer": GOOD, "first": BOMB},
@@ -177,12 +178,16 @@ def test_what_stock_does_with_two_of_them(grader: Grader) -> None:
     assert ours["by"]["stripper"]["score"] == 0, "and nothing of stock's score is left"
 
 
-def test_what_ends_the_kernel_is_failed_and_stops_nobody(attacked: dict[str, Any]) -> None:
+def test_what_ends_the_kernel_is_failed_and_stops_nobody(
+    grader: Grader, attacked: dict[str, Any]
+) -> None:
     assert attacked["quitter"]["status"] == "failed"
     assert "died" in attacked["quitter"]["reason"]
     assert attacked["quitter"]["score"] == 0
     assert attacked["endless"]["status"] == "failed"
-    assert "not done" in attacked["endless"]["reason"]
+    assert attacked["endless"]["reason"], "it is told why"
+    assert attacked["looper"]["score"] == 0
+    assert "not done after 8 s" in grader.autograded("looper", "attacks")
     assert attacked["endless"]["score"] == 0
     assert set(attacked) == set(ATTACKS)
     assert attacked["bomber"]["score"] in (0, 3.5)
