@@ -94,7 +94,7 @@ class Recorded:
 
 
 class Events:
-    """Lines of JSON, and the same in grading/ASSIGNMENT/progress for whoever looks later."""
+    """Lines of JSON, and the same in grading/assignments/ASSIGNMENT/progress for whoever looks later."""
 
     def __init__(self, folder: Path, *, loud: bool) -> None:
         self.folder, self.loud = folder, loud
@@ -144,7 +144,7 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
     if not records.ASSIGNMENT.fullmatch(options.assignment):
         raise UsageError(f"{options.assignment[:60]!r} cannot be an assignment's name")
     where = places(cluster, layout)
-    folder = where.state / options.assignment
+    folder = where.of(options.assignment)
     if options.status:
         sys.stdout.write(status(where, options.assignment) + "\n")
         return 0
@@ -173,7 +173,7 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
 def status(where: Places, assignment: str) -> str:
     """What is known of an assignment's grading, as JSON."""
     try:
-        progress = json.loads((where.state / assignment / "progress").read_text())
+        progress = json.loads((where.of(assignment) / "progress").read_text())
     except (OSError, ValueError):
         progress = {"running": False, "students": {}, "skipped": []}
     known = {name: asdict(entry) for name, entry in entries(where, assignment).items()}

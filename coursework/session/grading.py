@@ -185,7 +185,7 @@ def handler() -> Any:
             if not NAME.fullmatch(assignment):
                 raise web.HTTPError(404)
             root = Path(self.settings["nbgrader_formgrader"].coursedir.root)
-            progress, entries = read(root / "grading" / assignment)
+            progress, entries = read(root / "grading" / "assignments" / assignment)
             back = url_path_join(
                 self.base_url, "formgrader", "manage_submissions", quote(assignment)
             )

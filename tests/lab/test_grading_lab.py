@@ -276,7 +276,7 @@ def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None
     start = "nohup practicum course grade grd slow >/dev/null 2>&1 & echo $!"
     run_on("login", ["bash", "-c", start], user="ines")
     deadline = time.monotonic() + 120
-    state = ["cat", "/nfs/courses/grd/grading/slow/progress"]
+    state = ["cat", "/nfs/courses/grd/grading/assignments/slow/progress"]
     while 'running"' not in run_on("login", state).stdout.replace('"running": true', ""):
         assert time.monotonic() < deadline
         time.sleep(0.5)
