@@ -94,7 +94,7 @@ class Recorded:
 
 
 class Events:
-    """Lines of JSON, and the same in grading/assignments/ASSIGNMENT/progress for whoever looks later."""
+    """Lines of JSON, and the same in the file progress for whoever looks later."""
 
     def __init__(self, folder: Path, *, loud: bool) -> None:
         self.folder, self.loud = folder, loud

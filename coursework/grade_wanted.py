@@ -47,7 +47,8 @@ def wishes(folder: Path) -> dict[str, dict[str, list[Path]]]:
 def runs(assignment: str, students: Iterable[str]) -> Iterator[argparse.Namespace]:
     """What is new, if that was asked for, then each that was named, again."""
     named = sorted(set(students) - {""})
-    for who in ([[]] if "" in students else []) + ([named] if named else []):
+    asked: list[list[str]] = [[]] if "" in students else []
+    for who in [*asked, named] if named else asked:
         yield argparse.Namespace(
             assignment=assignment, student=who, again=bool(who), status=False, events=False
         )

@@ -131,6 +131,7 @@ def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
     expect(page.locator("#main-table")).to_contain_text("graded", timeout=WAIT)
     page.locator("td.autograde a").first.click()  # one again
     page.get_by_role("link", name="How it goes").click()
+    expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
     expect(row).to_contain_text("2 of 2", timeout=WAIT)
     page.context.close()
     hpc.teach("give-back", "hpc101", "ps1")

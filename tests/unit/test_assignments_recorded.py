@@ -14,6 +14,8 @@ HALF: dict[str, dict[str, float]] = {
     "1-first-job": {"hello": 3, "two": 0, "accounting": 1.5},
     "2-ask": {"fit": 4, "wide": 1, "pair": 2},
     "3-break": {"slow-mended": 1.5, "hungry-mended": 1.5, "careful": 2.25, "repaired": 0},
+    "5-pipeline": {"simulate": 2, "never": 0},
+    "6-parallel": {"threads": 2.14, "ranks": 3.75, "hybrid": 2.55},
     "4-arrays": {"throttle": 0, "rest": 0},
 }
 
