@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from courses import Course, courses
 from playwright.sync_api import Browser, Page, expect
 from test_browser_lab import (
@@ -96,47 +95,6 @@ def test_the_next_term_gets_what_was_written_and_nothing_of_students(hpc: Course
     assert "submitted" not in made and "gradebook.db" not in made
     assert hpc.run_on("login", ["ls", "/nfs/courses/phys/exchange/outbound"]).stdout == ""
     assert "you do not teach" in hpc.teach("copy", "hpc101", "phys", who="ben", expect=1)
-
-
-def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
-    lab: Any,
-    hpc: Course,
-    browser: Any,  # noqa: F811
-) -> None:
-    hpc.shell("ada", "rm -rf ~/hpc101")
-    hpc.student("ada", "fetch", "hpc101", "ps1")
-    hpc.shell("ada", "sed -i 's/raise NotImplementedError()/return x * x/' ~/hpc101/ps1/*.ipynb")
-    hpc.student("ada", "submit", "hpc101", "ps1")
-    hpc.teach("collect", "hpc101", "ps1")
-    page = page_of(browser)
-    log_in(page, lab, "ines")
-    page.wait_for_url(re.compile(r"/(hub/(?!login)|user/)"))
-    page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_submissions/ps1", timeout=WAIT)
-    expect(page.locator("#main-table")).to_contain_text("needs autograding", timeout=WAIT)
-    shot(page, "formgrader-to-grade")
-    page.get_by_role("button", name="Grade what is new").click()
-    expect(page.get_by_role("heading", name="Grading ps1")).to_be_visible(timeout=WAIT)
-    row = page.get_by_role("row").filter(has_text="ada")
-    expect(row).to_contain_text("2 of 2", timeout=WAIT)
-    expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
-    for width in (1280, 375):
-        page.set_viewport_size({"width": width, "height": 900})
-        shot(page, f"grading-{width}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-    bad = [one for one in Axe().run(page).response["violations"]
-           if one["impact"] in ("serious", "critical")]  # fmt: skip
-    assert bad == []
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.get_by_role("link", name="Back to formgrader").click()
-    expect(page.locator("#main-table")).to_contain_text("graded", timeout=WAIT)
-    page.locator("td.autograde a").first.click()  # one again
-    page.get_by_role("link", name="How it goes").click()
-    expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
-    expect(row).to_contain_text("2 of 2", timeout=WAIT)
-    page.context.close()
-    hpc.teach("give-back", "hpc101", "ps1")
-    hpc.student("ada", "feedback", "hpc101", "ps1")
-    assert "test_square" in hpc.shell("ada", "cat ~/hpc101/ps1/feedback/*/ps1.html").stdout
 
 
 @pytest.mark.parametrize("who", ["ada", "ben"])
