@@ -64,6 +64,9 @@ test-bare: prepare-lab $(BIN)/.runtime ## make lab and make test in a clone on a
 
 benchmark-%: prepare-test browser
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py
+# Its file has another name, which would hide the package kernels
+benchmark-kernels: benchmark-kernel-images
+	@:
 
 venv: $(BIN)/.dev ## The Python environment for working on the code
 
