@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.model import NodeRole
-from provisioning.resources import Command, Package, Resource, Service, file
+from provisioning.resources import Command, Directory, Package, Resource, Service, file
 from provisioning.role import Context, Role
 from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.slurm_release import refuse_jump
@@ -11,6 +11,8 @@ from provisioning.roles.where import on_first
 
 DATABASE = "slurm_acct_db"
 RELEASE = f"{FOLDER}/slurm-database"
+QUICK = f"{FOLDER}/slurm-quick-acks"
+DROP_IN = "/etc/systemd/system/slurmdbd.service.d"
 
 # Known by its socket, so there is no password to keep, leak or rotate: the daemon runs on the
 # database's own machine as the account that owns the data.
@@ -56,6 +58,14 @@ def slurmdbd_conf(context: Context) -> str:
     )
 
 
+def unit(address: str) -> str:
+    """Its drop-in. As root, and slurmdbd starts all the same where it fails."""
+    return (
+        "[Unit]\nWants=network-online.target\nAfter=network-online.target\n"
+        f"[Service]\nExecStartPre=-+{QUICK} {address}\n"
+    )
+
+
 def database(context: Context) -> list[Resource]:
     """PracticumError when slurmdbd could not take over the records that are there."""
     refuse_jump(context.node.name, context.own)
@@ -81,6 +91,13 @@ def database(context: Context) -> list[Resource]:
             owner="slurm",
             group="slurm",
             mode=0o600,
+            notify=("restart:slurmdbd",),
+        ),
+        file(QUICK, own_file("slurm-quick-acks"), mode=0o755),
+        Directory(path=DROP_IN),
+        file(
+            f"{DROP_IN}/practicum.conf",
+            unit(context.cluster.first(NodeRole.DATABASE).address),
             notify=("restart:slurmdbd",),
         ),
         Service(service="slurmdbd", wait_port=context.cluster.slurm.database_port),

@@ -106,3 +106,14 @@ def test_accounting_keeps_the_script_and_never_the_environment(lab, run_on) -> N
     wanted = json.loads(run_on("login", ["cat", "/etc/practicum/accounting.json"]).stdout)
     people = {account.name for account in lab.accounts}
     assert people <= set(wanted["users"])
+
+
+def test_slurmdbd_is_not_kept_waiting_by_acknowledgements(lab, run_on) -> None:
+    """Set anew by each start of slurmdbd, so also after a boot."""
+    address = next(node.address for node in lab.nodes if "database" in node.roles)
+    shown = ["ip", "route", "show", "table", "local", "exact", f"{address}/32"]
+    assert "quickack 1" in run_on("login", shown).stdout
+    run_on("login", ["systemctl", "restart", "slurmdbd"])
+    assert "quickack 1" in run_on("login", shown).stdout
+    said = run_on("login", ["systemctl", "show", "slurmdbd", "--property=ExecStartPre"]).stdout
+    assert "status=0" in said, said

@@ -90,7 +90,7 @@ def tres(text: str) -> dict[str, int]:
 
 
 def read_state(cluster: str) -> State:
-    # Each call mostly waits for slurmdbd (0.2 s, no CPU), and a check runs with every plan.
+    # Each call mostly waits for slurmdbd, and a check runs with every plan.
     here = "cluster=" + cluster
     with ThreadPoolExecutor() as pool:
         known = pool.submit(sacctmgr, "show", "cluster", "format=cluster")
