@@ -44,12 +44,16 @@ def served(text: str) -> str:
     return text.replace(EXTERNAL, SERVED, 1) + QUOTAS
 
 
-def run(vms: Vms, **more: str) -> Result:
+def unserved(text: str) -> str:
+    return text.replace(QUOTAS, "").replace(SERVED, EXTERNAL, 1)
+
+
+def run(vms: Vms, *limit: str, **more: str) -> Result:
     """Apply what is in cluster.toml; ``more`` is what the admin typed."""
     secrets = {**load_secrets(secrets_path(vms.toml)), **more}
     return engine.apply(
-        load(vms.toml), CORE, secrets, base=vms.toml.parent, confirm=lambda _plan: True,
-        reporter=Plain(),
+        load(vms.toml), CORE, secrets, base=vms.toml.parent, limit=limit,
+        confirm=lambda _plan: True, reporter=Plain(),
     )  # fmt: skip
 
 
@@ -372,3 +376,27 @@ def test_a_server_without_its_disk_serves_nothing(store: Vms) -> None:
             store.check_on("head", ["mount", place])
         store.check_on("head", ["systemctl", "start", "nfs-server"])
     assert changes(store.plan()) == []
+
+
+def test_a_client_lets_go_of_a_server_that_is_away(ada: Vms) -> None:
+    """Also while somebody has a file open there."""
+    before = ada.toml.read_text()
+    ada.check_on("node01", ["tee", "/home/ada/open"], user="ada", input="kept\n")
+    hold = "exec 3< /home/ada/open; exec sleep 900 > /dev/null 2>&1 &"
+    ada.check_on("node01", ["sh", "-c", hold], user="ada")
+    ada.power_off("head")
+    try:
+        write(ada.toml, unserved(before))
+        begun = time.monotonic()
+        result = run(ada, "node01")
+        print(f"let go after {time.monotonic() - begun:.0f} s")
+        assert "node01" not in result.errors, result.errors
+        mounts = ada.check_on("node01", ["cat", "/proc/mounts", "/etc/fstab"])
+        assert not re.search(r"\s(/home|/nfs)\s", mounts), mounts
+    finally:
+        write(ada.toml, before)
+        ada.run_on("node01", ["pkill", "--euid", "ada", "sleep"])
+        ada.power_on("head")
+    result = run(ada)
+    assert result.ok, result.errors
+    assert ada.check_on("node01", ["cat", "/home/ada/open"], user="ada") == "kept\n"
