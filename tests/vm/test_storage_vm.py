@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from vmkit.described import DATA_DISK, FULL_DISK
@@ -38,6 +39,7 @@ hard_files = 200
 AWAY = ["sh", "-c", "find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/homes {} +"]
 AS_ADA = ["runuser", "-u", "ada", "--"]  # root of node01 is nobody in homes
 DISK = "/dev/disk/by-id/virtio-"
+SINFO = ["sinfo", "-h", "-p", "batch", "-o", "%T"]
 
 
 def served(text: str) -> str:
@@ -205,7 +207,7 @@ def test_root_is_root_from_nodes_that_are_named(store: Vms, apply) -> None:
 
 
 def test_a_job_has_its_home(ada: Vms) -> None:
-    ada.until("head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text)
+    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
     job = ada.check_on(
         "head",
         ["sbatch", "--parsable", "--chdir=/home/ada", "--output=/home/ada/out"],
@@ -376,6 +378,35 @@ def test_a_server_without_its_disk_serves_nothing(store: Vms) -> None:
             store.check_on("head", ["mount", place])
         store.check_on("head", ["systemctl", "start", "nfs-server"])
     assert changes(store.plan()) == []
+
+
+def test_shutdown_switches_the_file_server_off_last(ada: Vms) -> None:
+    """And all comes back when the machines are switched on again, in any order."""
+    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
+    ada.check_on("node01", ["ls", "/home/ada"], user="ada")  # it has something to unmount
+    ended: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ada.practicum, "shutdown", "--yes")
+        deadline = time.monotonic() + 900
+        while len(ended) < len(ada.machines) and time.monotonic() < deadline:
+            for name, machine in ada.machines.items():
+                if name not in ended and machine.process() is None:
+                    ended.append(name)
+            if asked.done() and asked.result().returncode != 0:
+                break
+            time.sleep(0.2)
+        done = asked.result()
+    try:
+        assert done.returncode == 0, done.stderr
+        assert ended == ["node01", "head"], done.stderr
+    finally:
+        for name in ada.machines:
+            ada.close(name)
+        ada.power_on("node01", wait=False)  # it has to wait for its homes
+        ada.power_on("head")
+        ada.power_on("node01")
+    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
+    ada.check_on("node01", ["touch", "/home/ada/after"], user="ada")
 
 
 def test_a_client_lets_go_of_a_server_that_is_away(ada: Vms) -> None:
