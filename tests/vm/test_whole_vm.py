@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 import subprocess
 import time
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 from vmkit.described import DATA_DISK
+from vmkit.network import own_name
 from vmkit.use import ROLES, Vms, changes
+
+from provisioning.lab.network import bridge
 
 pytestmark = pytest.mark.vm
 
@@ -113,3 +117,69 @@ def test_a_student_on_the_login_node_stops_nobody_else(whole_vms: Vms) -> None:
     assert int(held[1]) < 100
     assert whole_vms.check_on("head", show) == before
     assert "practicum" in page(whole_vms.machines["head"].address, 300).lower()
+
+
+@pytest.fixture
+def stranger(whole_vms: Vms) -> Iterator[tuple[str, str]]:
+    """(network namespace, address) of a machine on the LAN that is none of the cluster's."""
+    name = f"far-{secrets.token_hex(3)}"
+    address = str(whole_vms.subnet[240])
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, timeout=20)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", "far0", "netns", name, "type", "veth", "peer", "name", name)
+        ip("link", "set", name, "master", bridge(own_name(whole_vms.name)), "up")
+        ip("-n", name, "addr", "add", f"{address}/{whole_vms.subnet.prefixlen}", "dev", "far0")
+        ip("-n", name, "link", "set", "far0", "up")
+        yield name, address
+    finally:
+        ip("netns", "delete", name)
+
+
+def guess(namespace: str, user: str, address: str) -> str:
+    """What ssh says to a log-in from there."""
+    options = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null",
+               "ConnectTimeout=30")  # fmt: skip
+    words = [word for option in options for word in ("-o", option)]
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, "ssh", "-F", "none", *words, f"{user}@{address}", "true"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def test_who_guesses_is_banned_and_nobody_else(whole_vms: Vms, stranger: tuple[str, str]) -> None:
+    namespace, address = stranger
+    head = whole_vms.machines["head"].address
+    assert "Permission denied" in guess(namespace, "guess", head)
+    try:
+        for number in range(7):
+            guess(namespace, f"guess{number}", head)
+        asked = ["fail2ban-client", "get", "sshd", "banip"]
+        whole_vms.until("head", asked, lambda text: address in text.split())
+        assert "Permission denied" not in guess(namespace, "guess", head)
+        assert on_login(whole_vms, "echo", "in").stdout == "in\n"
+    finally:
+        whole_vms.check_on("head", ["fail2ban-client", "unban", "--all"])
+    assert "Permission denied" in guess(namespace, "guess", head)
+
+
+def test_strangers_see_the_hub_and_no_files(whole_vms: Vms, stranger: tuple[str, str]) -> None:
+    """The file server is on their LAN, but not for them: nftables, and exports by address."""
+    namespace, _address = stranger
+    head = whole_vms.machines["head"].address
+
+    def opens(port: int) -> bool:
+        probe = f"import socket; socket.create_connection(({head!r}, {port}), 20)"
+        words = ["ip", "netns", "exec", namespace, "python3", "-c", probe]
+        done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+        return done.returncode == 0
+
+    assert opens(22)
+    assert opens(8000)
+    for port in (2049, 111, 6817, 6819):
+        assert not opens(port), port
