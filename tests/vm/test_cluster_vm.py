@@ -110,11 +110,11 @@ def saved(vms: Vms) -> None:
     """slurmctld has written what it knows: a job that ended a moment before the power did would
     run for it until its time is up, and keep its node from being idle."""
     held = ["sbatch", "--parsable", "--hold", "--chdir=/tmp", "--output=/dev/null", "--wrap=true"]
+    now = float(vms.check_on("head", ["date", "+%s.%N"]))
     number = vms.check_on("head", held, user="ada").strip()  # a change, which it then writes
+    written = ["stat", "-c", "%.Y", f"{STATE}/job_state"]
+    vms.until("head", written, lambda text: float(text or 0) > now)
     vms.check_on("head", ["scancel", number], user="ada")
-    now = int(vms.check_on("head", ["date", "+%s"]))
-    written = ["stat", "-c", "%Y", f"{STATE}/job_state"]
-    vms.until("head", written, lambda text: int(text or 0) > now)
     for name in vms.machines:
         vms.check_on(name, ["sync"])
 
