@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from provisioning.agent.files import unified
@@ -58,10 +58,14 @@ class MountUnit:
         self.members = [wire]
         self.target: str = wire["target"].rstrip("/") or "/"
 
+    def edited(self, table: str) -> str:
+        """/etc/fstab with its line."""
+        return edit_fstab(table, self.target, fstab_line(self.wire))
+
     def examine(self, run: Run) -> Work | None:
         seen = run.see(FSTAB, follow=True)
         old = seen.content.decode("utf-8", "surrogateescape")
-        new = edit_fstab(old, self.target, fstab_line(self.wire))
+        new = self.edited(old)
         options = self.wire["options"].split(",")
         wanted = not run.host.image and "noauto" not in options
         there = wanted and mounted(run.host, self.target)
@@ -202,6 +206,18 @@ def _leave(run: Run, target: str, server: Server) -> None:
         )
 
 
+def leave_away(run: Run, targets: Iterable[str]) -> None:
+    """Take those of the mounts at ``targets`` off whose file server does not answer: systemd, too,
+    would wait for it when it next reads /etc/fstab (its generator looks at each place)."""
+    there: dict[Server, bool] = {}  # asked once each
+    for target in targets:
+        for server in [row.server for row in layers(run.host, target) if row.server]:
+            if server not in there:
+                there[server] = answers(server)
+            if not there[server]:
+                _leave(run, target, server)
+
+
 def over_network(table: str, target: str) -> bool:
     """Whether /etc/fstab has ``target`` from another machine."""
     rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
@@ -216,6 +232,5 @@ def unmount(run: Run, target: str) -> None:
     new = edit_fstab(text, target, None)
     if new != text:
         run.host.write(FSTAB, new.encode("utf-8", "surrogateescape"), 0o644, 0, 0, follow=True)
-    real = run.host.at(target, follow=True)
-    if os.path.isdir(real) and not run.host.root:
-        run.host.run(["systemctl", "daemon-reload"], timeout=60)
+    if not run.host.root:
+        run.notes.add(["daemon-reload"], f"mount:{target}")  # once, when all are off

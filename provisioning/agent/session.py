@@ -29,6 +29,7 @@ class Session:
         self.outline = Outline(host, stages)
         self.units = self.outline.units
         self.stages = self.outline.stages
+        self._begun = False
 
     # Planning: nothing is changed.
 
@@ -179,6 +180,9 @@ class Session:
         ``cut`` tells that the client has gone: then no further resource is begun.
         """
         try:
+            if not self._begun and not self.host.root:
+                mounts.leave_away(self.run, self._let_go())
+            self._begun = True
             if stage in (CLIENT_REMOVALS, REMOVALS):
                 self._remove(False, changed, cut)
                 self._answer(REMOVALS, [], changed, cut)
@@ -188,6 +192,18 @@ class Session:
             raise AgentError(explain(error)) from error
         finally:
             self._save()
+
+    def _let_go(self) -> list[str]:
+        """Where something is mounted that will not be, or from elsewhere."""
+        table = self.host.text(mounts.FSTAB)
+        steps = (step for _, steps in self.stages for step in steps)
+        units = [step for step in steps if isinstance(step, mounts.MountUnit)]
+        changed = [unit.target for unit in units if unit.edited(table) != table]
+        kept = {unit.target for unit in units}
+        entries = self.run.manifest.entries.items()
+        gone = [entry["target"] for key, entry in entries if key.startswith("mount:")
+                and not entry.get("adopted") and entry["target"] not in kept]  # fmt: skip
+        return [*changed, *gone]
 
     def _save(self) -> None:
         """The manifest, even when there is hardly room: the error at hand says more."""

@@ -150,7 +150,9 @@ class Machine(Host):
         self.ran.append(words)
         if words[0] == "umount":
             if not self.sticks:
-                self.table = AUTOFS
+                rows = self.table.splitlines(keepends=True)
+                gone = [row for row in rows if f" {words[-1]} " in row and "autofs" not in row]
+                self.table = "".join(row for row in rows if row not in gone)
             if ("--lazy" if "--lazy" in words else "plain") in self.hangs:
                 raise TooSlowError("umount did not finish within 120 s")
         return Outcome(0, "")
@@ -223,6 +225,32 @@ def test_a_server_that_goes_in_the_middle(port: int, monkeypatch: pytest.MonkeyP
     made.table = AUTOFS + nfs(port)
     assert len(take_off(made)) == 1
     assert LAZY in made.ran
+
+
+def test_all_that_is_away_is_left_before_systemd_looks_at_any(
+    away: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[mounts.Server] = []
+    real = mounts.answers
+    monkeypatch.setattr(mounts, "answers", lambda server: asked.append(server) or real(server))
+    made = Machine(away)
+    made.table += nfs(away).replace("/home", "/nfs")
+    run = Run.__new__(Run)
+    told: list[str] = []
+    run.host, run.tell = made, told.append
+    mounts.leave_away(run, ["/home", "/nfs", "/elsewhere"])
+    assert [words[-1] for words in made.ran] == ["/home", "/nfs"]
+    assert all(words[0] == "umount" and "--lazy" in words for words in made.ran)
+    assert len(told) == 2
+    assert len(asked) == 1
+
+
+def test_what_is_left_is_what_goes_or_comes_from_elsewhere(tmp_path: Path) -> None:
+    tree = scratch(tmp_path / "tree", image=True)
+    tree.apply(SHARE)
+    moved = Mount(source="new:/srv/home", target="/home", fstype="nfs", options="_netdev")
+    for declared, places in (([SHARE], []), ([moved], ["/home"]), ([], ["/home"])):
+        assert tree.session({"storage": list(declared)})._let_go() == places
 
 
 def test_layers_of_a_place() -> None:
