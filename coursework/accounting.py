@@ -236,6 +236,14 @@ def jobs_query(user: str, account: str, window: Window) -> Query[Job]:
     return Query(argv, dict(ENVIRONMENT), lambda text: read_jobs(text, separator))
 
 
+def cancelled_query(user: str, account: str, window: Window) -> Query[Job]:
+    """Those that were cancelled. Without the state sacct leaves out jobs that never became
+    eligible, as one whose dependency failed (tried: 22.05.8)."""
+    every = jobs_query(user, account, window)
+    argv = (*every.argv, "--state=CANCELLED", "--endtime=now")
+    return Query(argv, every.env, every.read)
+
+
 def script_query(job_id: int) -> Query[str]:
     """The script that Slurm kept of a job; "" for one that had none (srun, salloc)."""
     argv = ("sacct", "--allusers", "--batch-script", f"--jobs={job_id}")

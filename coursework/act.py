@@ -7,6 +7,8 @@ Reads the public cluster file alone. nbgrader runs in its own environment, as a 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import os
 import shutil
@@ -22,10 +24,10 @@ from zoneinfo import ZoneInfo
 from cluster.errors import PracticumError, UsageError
 from cluster.load import load_public
 from cluster.model import Cluster
-from coursework import grade_course, grades, ledger
+from coursework import grade_course, grades, ledger, notebooks
 from coursework.layout import Layout, find
 from coursework.session import records, wire
-from coursework.store import Store, write_file
+from coursework.store import Store, files_of, write_file
 
 CLUSTER = Path("/etc/practicum/cluster.json")
 LIMIT = 600  # seconds for one nbgrader command
@@ -40,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
         for word in more[1]:
             if word.startswith("--"):
                 one.add_argument(word, action="store_true")
+            elif word == "names":
+                one.add_argument(word, nargs="*")
             elif word == "when":
                 one.add_argument(word, nargs="?", default="")
             else:
@@ -70,6 +74,36 @@ def put(places: Layout, options: argparse.Namespace) -> str:
     return f"{name} is in {target}{kept}"
 
 
+def bring(places: Layout, options: argparse.Namespace) -> str:
+    """Assignments that come with practicum as source/NAME; those that are there stay."""
+    places.source.mkdir(mode=0o700, exist_ok=True)
+    done = {
+        name: notebooks.write(name, places.source, places.course.name)
+        for name in options.names or notebooks.names()
+    }
+    return "\n".join(
+        f"{name}: {f'in {places.source}' if new else 'is there, and stays as it is'}"
+        for name, new in done.items()
+    )
+
+
+def sources(places: Layout, _options: argparse.Namespace) -> str:
+    """Names of the assignments that are written here, one a line."""
+    return "\n".join(sorted(one.name for one in places.source.glob("[!.]*") if one.is_dir()))
+
+
+def get(places: Layout, options: argparse.Namespace) -> str:
+    """An assignment's files to standard output: a body in base64, its size and digest first."""
+    folder = places.source / assignment(options.assignment)
+    if not folder.is_dir():
+        raise UsageError(f"there is no {folder}")
+    stream = io.BytesIO()
+    sha256, size = wire.write_body(
+        [(path, file.read_bytes()) for path, file in files_of(folder)], stream
+    )
+    return f"{size} {sha256}\n{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
 def release(places: Layout, options: argparse.Namespace) -> str:
     """Make the students' version of an assignment and hand it out."""
     name = assignment(options.assignment)
@@ -95,8 +129,14 @@ def collect(places: Layout, options: argparse.Namespace) -> str:
 
 
 def give_back(places: Layout, options: argparse.Namespace) -> str:
-    """Feedback that was made, each student's to that student alone."""
+    """Feedback of what is graded, made anew, each student's to that student alone."""
     name = assignment(options.assignment)
+    if any(places.autograded.glob(f"*/{name}")):
+        nbgrader(places, "generate_feedback", name, "--force")
+    elif not any(places.feedback.glob(f"*/{name}")):
+        raise UsageError(
+            f"nothing of {name} is graded yet: practicum course grade {options.course} {name}"
+        )
     nbgrader(places, "release_feedback", name)
     back = [one for one in places.course.students if (places.given_back / one / name).is_dir()]
     return f"feedback on {name} is there for {len(back)} students"
@@ -224,6 +264,9 @@ def nbgrader(places: Layout, *words: str) -> str:
 
 VERBS = {
     "put": (put, ("assignment", "size", "sha256")),
+    "bring": (bring, ("names",)),
+    "sources": (sources, ()),
+    "get": (get, ("assignment",)),
     "release": (release, ("assignment", "--force")),
     "collect": (collect, ("assignment",)),
     "give-back": (give_back, ("assignment",)),

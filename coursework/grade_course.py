@@ -25,7 +25,7 @@ from coursework.accounting import Accounting, Window
 from coursework.grading import Entry, Grading, Places, entries
 from coursework.grading_role import BOOK, TASK, staging
 from coursework.layout import Layout
-from coursework.session import records
+from coursework.session import overview, records
 from coursework.staging import read_limits
 from coursework.store import Store
 from kernels import kernelspec
@@ -68,10 +68,10 @@ class Recorded:
     def window(self, student: str) -> Window:
         """From the hand-out to the student's own deadline."""
         due = Store(self.layout).dates().of(self.assignment, student)
-        handed_out = self.layout.outbound / self.assignment
-        opens = [path.stat().st_mtime for path in handed_out.rglob("*")] or [0]
+        opened = overview.first_released(self.layout.exchange).get(self.assignment)
+        opens = int(records.moment(opened).timestamp()) if opened else 0
         closes = int(records.moment(due).timestamp()) if due else FOREVER
-        return Window(int(min(opens)), closes)
+        return Window(opens, closes)
 
     def __call__(self, student: str) -> Accounting:
         window = self.window(student)
@@ -94,7 +94,7 @@ class Recorded:
 
 
 class Events:
-    """Lines of JSON, and the same in grading/ASSIGNMENT/progress for whoever looks later."""
+    """Lines of JSON, and the same in the file progress for whoever looks later."""
 
     def __init__(self, folder: Path, *, loud: bool) -> None:
         self.folder, self.loud = folder, loud
@@ -144,7 +144,7 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
     if not records.ASSIGNMENT.fullmatch(options.assignment):
         raise UsageError(f"{options.assignment[:60]!r} cannot be an assignment's name")
     where = places(cluster, layout)
-    folder = where.state / options.assignment
+    folder = where.of(options.assignment)
     if options.status:
         sys.stdout.write(status(where, options.assignment) + "\n")
         return 0
@@ -173,7 +173,7 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
 def status(where: Places, assignment: str) -> str:
     """What is known of an assignment's grading, as JSON."""
     try:
-        progress = json.loads((where.state / assignment / "progress").read_text())
+        progress = json.loads((where.of(assignment) / "progress").read_text())
     except (OSError, ValueError):
         progress = {"running": False, "students": {}, "skipped": []}
     known = {name: asdict(entry) for name, entry in entries(where, assignment).items()}

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cluster.errors import PracticumError
@@ -27,7 +27,8 @@ PATIENCE = 3600.0
 
 
 def wishes(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """{assignment: {student: files}}; what cannot be read is removed."""
+    """{assignment: {student: files}}, student "" for all that is new; what cannot be read is
+    removed."""
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
@@ -41,6 +42,16 @@ def wishes(folder: Path) -> dict[str, dict[str, list[Path]]]:
         else:
             path.unlink(missing_ok=True)
     return found
+
+
+def runs(assignment: str, students: Iterable[str]) -> Iterator[argparse.Namespace]:
+    """What is new, if that was asked for, then each that was named, again."""
+    named = sorted(set(students) - {""})
+    asked: list[list[str]] = [[]] if "" in students else []
+    for who in [*asked, named] if named else asked:
+        yield argparse.Namespace(
+            assignment=assignment, student=who, again=bool(who), status=False, events=False
+        )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,12 +68,9 @@ def main(argv: Sequence[str]) -> int:
     while found := wishes(folder):
         time.sleep(GATHER)
         for assignment, students in wishes(folder).items() or found.items():
-            options = argparse.Namespace(
-                assignment=assignment, student=sorted(students), again=True, status=False,
-                events=False,
-            )  # fmt: skip
             try:
-                grade_course.grade(cluster, layout, options)
+                for options in runs(assignment, students):
+                    grade_course.grade(cluster, layout, options)
             except PracticumError as error:
                 sys.stderr.write(f"{assignment}: {error}\n")
                 if "is being graded already" in str(error) and time.monotonic() - began < PATIENCE:

@@ -5,7 +5,7 @@ moment and started again::
 
     grading/lock                          held while it runs, for the whole course
     grading/jobs                          {box: array's job id}, while they run
-    grading/ASSIGNMENT/STUDENT.json       Entry: of which submission, how far, why not
+    grading/assignments/A/STUDENT.json    Entry: of which submission, how far, why not
     grading/sanitized/STUDENT/ASSIGNMENT  what grade_book made of the submission
     accounting/ASSIGNMENT/STUDENT.json    a snapshot, once the student's deadline is over
 
@@ -71,6 +71,10 @@ class Places:
     @property
     def state(self) -> Path:
         return self.root / "grading"
+
+    def of(self, assignment: str) -> Path:
+        """What is known of an assignment, which may be called as it likes."""
+        return self.state / "assignments" / assignment
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def write(path: Path, value: Any) -> None:
 def entries(places: Places, assignment: str) -> dict[str, Entry]:
     """What is known of each student; damaged files count as not there."""
     found = {}
-    for path in sorted((places.state / assignment).glob("*.json")):
+    for path in sorted(places.of(assignment).glob("*.json")):
         try:
             entry = Entry(**json.loads(path.read_text()))
         except (ValueError, TypeError):
@@ -184,7 +188,7 @@ class Grading:
     ) -> None:
         self.places, self.assignment = places, assignment
         self.accounting, self.watcher = accounting, watcher
-        self.folder = places.state / assignment
+        self.folder = places.of(assignment)
         self.nonce = secrets.token_hex(16)
         self.tests: dict[str, dict[str, dict[int, merging.Test]]] = {}
         self.digests: dict[str, str] = {}
@@ -229,8 +233,17 @@ class Grading:
                 self.results[student] = old
         self.watcher.begin(wanted, skipped)
         ready = [student for student in wanted if self._sanitize(student)]
+        for student in ready:
+            if not self._to_execute(student):
+                self._merge(student, {}, "")
+        ready = [student for student in ready if self._to_execute(student)]
         while ready:
             ready = self._execute(ready)
+
+    def _to_execute(self, student: str) -> bool:
+        """A notebook whose points all come from the cluster's records is not run again: its cells
+        submit jobs, which they cannot in a box."""
+        return any(merging.needs_kernel(tests) for tests in self.tests[student].values())
 
     def _digest(self, student: str) -> str:
         root = self.places.root

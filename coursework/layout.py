@@ -18,6 +18,7 @@ The folder, /nfs/courses/NAME, is grader-NAME's, mode 0700. Inside, nbgrader's o
     exchange/incoming/                             being received; cleared at start
     exchange/dates.json                            records.Dates: due dates and extensions
     exchange/fetched.json                          {assignment: {student: stamp}}
+    exchange/released.json                         {assignment: stamp}, when first handed out
     ledger/nonces                                  of credentials that were used
     ledger/key                                     seals receipts; 32 bytes, 0600
     grading/                                       helper modules of grading keep their state here

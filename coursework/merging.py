@@ -15,6 +15,7 @@ from coursework.clustercells import error, is_cluster_test, source
 from coursework.proof import proven, without_proof
 
 MAX_RESULT = 32 * 1024 * 1024
+PRINTED = "work.printed"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ def read_tests(answer: Mapping[str, Any]) -> dict[str, dict[int, Test]]:
         name: {int(index): Test(**values) for index, values in cells.items()}
         for name, cells in answer["notebooks"].items()
     }
+
+
+def needs_kernel(tests: Tests) -> bool:
+    """Whether points rest on running the notebook: a test in its kernel, or a cluster test that
+    reads what cells printed."""
+    return any(test.is_test and (not test.on_cluster or PRINTED in test.code)
+               for test in tests.values())  # fmt: skip
 
 
 def to_run(notebook: Mapping[str, Any], tests: Tests, nonce: str) -> dict[str, Any]:

@@ -192,6 +192,8 @@ def course(places: Layout) -> list[Resource]:
     return [
         Directory(path=places.config),
         file(f"{places.config}/nbgrader_config.py", nbgrader_config(places)),
+        # Jupyter's own mark, without which it writes one here once a kernel has run, and fails
+        file(f"{places.config}/migrated", ""),
         # what it was started with: people and limits; a change starts it anew
         file(f"{places.config}/course.json", f"{state}\n", notify=restart),
         file(f"/etc/systemd/system/{unit}.socket", spool_socket(places)),

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.errors import PracticumError
 from cluster.slurm import Query, SlurmError, run
-from coursework.accounting import Accounting, Job, Window, jobs_query, script_query
+from coursework.accounting import Accounting, Job, Window, cancelled_query, jobs_query, script_query
 
 _FORM = TypeAdapter(Accounting)
 Ask = Callable[[Query[Any]], tuple[Any, ...]]
@@ -25,7 +25,9 @@ Ask = Callable[[Query[Any]], tuple[Any, ...]]
 def take(user: str, account: str, window: Window, *, ask: Ask = run) -> Accounting:
     """Ask Slurm now. SlurmError when it does not answer; a script that it has not kept is ""."""
     now = int(time.time())
-    jobs = [_with_script(job, ask) for job in ask(jobs_query(user, account, window))]
+    found = {job.job_id: job for job in ask(cancelled_query(user, account, window))}
+    found |= {job.job_id: job for job in ask(jobs_query(user, account, window))}
+    jobs = [_with_script(found[number], ask) for number in sorted(found)]
     return Accounting(user, account, window, now, tuple(jobs))
 
 

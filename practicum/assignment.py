@@ -34,14 +34,28 @@ def show_list(json: Json = False) -> None:
 
 
 @app.command()
-def write(
-    course: Annotated[str, typer.Argument(metavar="COURSE", help="Its name and Slurm account.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="nbgrader's source folder.")],
+def put(
+    course: Annotated[str, typer.Argument(metavar="COURSE", help="A course that you teach.")],
     names: Annotated[
         list[str], typer.Argument(metavar="[NAME]...", help="Which; all if left out.")
     ] = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Put assignments into a course's source folder. What is there already stays as it is."""
+    """Put assignments into a course. What is there already stays as it is."""
+    from practicum import grader
+
+    typer.echo(grader.ask("bring", course, *names))
+
+
+@app.command()
+def write(
+    course: Annotated[str, typer.Argument(metavar="COURSE", help="Its name and Slurm account.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of your own.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="[NAME]...", help="Which; all if left out.")
+    ] = [],  # noqa: B006  typer copies it
+) -> None:
+    """Write assignments into a folder, to look at or change first; `practicum course put` brings
+    them into the course. What is there already stays as it is."""
     from cluster.errors import PracticumError
     from coursework import notebooks
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from practicum import clustertest, grade
+from practicum import grade, grader
 from practicum.options import DEFAULT_FILE, File, Json
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ app = typer.Typer(
 )
 PUT_BYTES = 500_000_000  # an assignment with its data
 PUT_FILES = 5000
-PUBLIC = Path("/etc/practicum/cluster.json")
-AS_GRADER = Path("/usr/local/lib/practicum/as-grader")
 Name = Annotated[str, typer.Argument(help="A course.", metavar="COURSE")]
 Assignment = Annotated[str, typer.Argument(help="An assignment.", metavar="ASSIGNMENT")]
 People = Annotated[list[str], typer.Argument(help="Accounts.", metavar="USER...")]
@@ -37,8 +35,6 @@ When = Annotated[
 
 
 app.command()(grade.grade)
-app.command()(clustertest.record)
-app.command("try")(clustertest.try_tests)
 
 
 @app.callback()
@@ -47,7 +43,7 @@ def course() -> None:
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913, PLR0917  each is an option
     name: Annotated[str, typer.Argument(help="Its short name.", metavar="COURSE")],
     instructor: Annotated[
         list[str], typer.Option("--instructor", help="An account; once for each.", metavar="USER")
@@ -55,6 +51,9 @@ def create(
     students: Students = None,
     title: Annotated[str, typer.Option("--title", help="Its name in full.")] = "",
     slots: Annotated[int, typer.Option("--slots", help="Submissions graded at once.")] = 2,
+    with_assignments: Annotated[
+        bool, typer.Option("--with-assignments", help="Put practicum's own assignments in.")
+    ] = False,
     file: File = DEFAULT_FILE,
     apply: Apply = True,
     yes: Yes = False,
@@ -84,7 +83,11 @@ def create(
     names = _import(file, students, name) if students else []
     rewrite(file, with_course(_text(file), {**values, "students": names}))
     typer.echo(f"course {name}: {len(names)} students, taught by {', '.join(instructor)}")
-    _bring(file, apply=apply, yes=yes)
+    applied = _bring(file, apply=apply, yes=yes)
+    if with_assignments and applied and grader.AS_GRADER.exists():
+        _tell("bring", name)
+    elif with_assignments:
+        typer.echo(f"then, on the login node: practicum assignment put {name}")
 
 
 @app.command("add-student")
@@ -218,7 +221,26 @@ def put(
         body = bundle.stream.read()
     for sentence in bundle.left_out:
         typer.echo(sentence)
-    _act("put", name, assignment, str(bundle.size), bundle.sha256, stdin=body)
+    _tell("put", name, assignment, str(bundle.size), bundle.sha256, stdin=body)
+
+
+@app.command()
+def copy(
+    old: Annotated[str, typer.Argument(help="The course to copy from.", metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="One that exists.", metavar="NEW")],
+) -> None:
+    """Copy the assignments that you wrote into another course of yours, as for the next term.
+
+    No student's work, grades or dates are copied.
+    """
+    import base64
+
+    names = grader.ask("sources", old).split()
+    for name in names:
+        head, _, body = grader.ask("get", old, name).partition("\n")
+        _tell("put", new, name, *head.split(), stdin=base64.b64decode(body))
+    if not names:
+        typer.echo(f"{old} has no assignments")
 
 
 @app.command()
@@ -228,25 +250,25 @@ def release(
     force: Annotated[bool, typer.Option("--force", help="Hand out a new version.")] = False,
 ) -> None:
     """Make the students' version of an assignment and hand it out."""
-    _act("release", name, assignment, *(["--force"] if force else []))
+    _tell("release", name, assignment, *(["--force"] if force else []))
 
 
 @app.command()
 def collect(name: Name, assignment: Assignment) -> None:
     """Get the last submissions, to be graded."""
-    _act("collect", name, assignment)
+    _tell("collect", name, assignment)
 
 
 @app.command("give-back")
 def give_back(name: Name, assignment: Assignment) -> None:
-    """Release feedback that was made: each student's to that student alone."""
-    _act("give-back", name, assignment)
+    """Make feedback of what is graded, and release it: each student's to that student alone."""
+    _tell("give-back", name, assignment)
 
 
 @app.command()
 def due(name: Name, assignment: Assignment, when: When = "") -> None:
     """Set an assignment's due date."""
-    _act("due", name, assignment, when)
+    _tell("due", name, assignment, when)
 
 
 @app.command()
@@ -257,7 +279,7 @@ def extend(
     when: When = "",
 ) -> None:
     """Give one student another due date."""
-    _act("extend", name, assignment, student, when)
+    _tell("extend", name, assignment, student, when)
 
 
 @app.command()
@@ -271,39 +293,17 @@ def receipt(
         text = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    _act("receipt", name, stdin=text)
+    _tell("receipt", name, stdin=text)
 
 
 @app.command()
 def grades(name: Name) -> None:
     """All grades as CSV, on standard output."""
-    _act("export", name)
+    _tell("export", name)
 
 
-def _act(verb: str, name: str, *words: str, stdin: bytes = b"") -> None:
-    """As the course's grader. Its words and exit code are ours."""
-    import subprocess
-
-    from cluster.errors import PracticumError, UsageError
-
-    found = _course(_public(), name)
-    if not AS_GRADER.exists():
-        raise UsageError("this works on the first login node: log in there")
-    argv = ["sudo", "-n", "-u", found.grader, "--", str(AS_GRADER), verb, name]
-    try:
-        done = subprocess.run(
-            [*argv, *(word for word in words if word)],
-            input=stdin, capture_output=True, timeout=1800, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise PracticumError(f"{verb} did not end within half an hour: look at the node") from None
-    typer.echo(done.stdout.decode(errors="replace"), nl=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        if "password is required" in said or "not allowed" in said:
-            said = f"you do not teach {name}"
-        failure = UsageError if done.returncode == UsageError.exit_code else PracticumError
-        raise failure(said or f"{verb} failed")
+def _tell(verb: str, name: str, *words: str, stdin: bytes = b"") -> None:
+    typer.echo(grader.ask(verb, name, *words, stdin=stdin))
 
 
 # --- the files ------------------------------------------------------------------------------
@@ -317,16 +317,16 @@ def _load(file: Path) -> Cluster:
 
 def _known(file: Path) -> Cluster:
     """cluster.toml where there is one, else the login node's public copy."""
-    return _load(file) if file.exists() or not PUBLIC.exists() else _public()
+    return _load(file) if file.exists() or not grader.PUBLIC.exists() else _public()
 
 
 def _public() -> Cluster:
     from cluster.errors import UsageError
     from cluster.load import load_public
 
-    if not PUBLIC.exists():
-        raise UsageError(f"there is no {PUBLIC}: this works on the login node")
-    return load_public(PUBLIC)
+    if not grader.PUBLIC.exists():
+        raise UsageError(f"there is no {grader.PUBLIC}: this works on the login node")
+    return load_public(grader.PUBLIC)
 
 
 def _text(file: Path) -> str:
@@ -355,11 +355,12 @@ def _import(file: Path, roster: Path, group: str) -> list[str]:
     return [person.name for person in people]
 
 
-def _bring(file: Path, *, apply: bool, yes: bool) -> None:
-    """Apply now if that was agreed to, or say that it is to be done."""
+def _bring(file: Path, *, apply: bool, yes: bool) -> bool:
+    """Apply now if that was agreed to, or say that it is to be done. Whether it was done."""
     from practicum import converge
 
     if apply and (yes or (sys.stdin.isatty() and sys.stderr.isatty())):
         converge.apply(file=file, yes=yes)
-    else:
-        typer.echo("practicum apply brings this to the nodes")
+        return True
+    typer.echo("practicum apply brings this to the nodes")
+    return False

@@ -6,15 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from practicum import grader
 from practicum.options import Json
-
-AS_GRADER = Path("/usr/local/lib/practicum/as-grader")
-PUBLIC = Path("/etc/practicum/cluster.json")
 
 
 def grade(
@@ -40,17 +37,20 @@ def grade(
     found: list[dict[str, Any]] = []
     skipped = 0
     show = _Show(quiet=json_)
-    for event in _events(words):
-        if event["event"] == "begin":
-            skipped = len(event["skipped"])
-            show.begin(event["students"])
-        elif event["event"] == "phase":
-            show.phase(event["student"], event["text"])
-        elif event["event"] == "done":
-            found.append(event)
-            show.done(event)
-        elif event["event"] == "end" and event["error"]:
-            raise PracticumError(event["error"])
+    try:
+        for event in _events(words):
+            if event["event"] == "begin":
+                skipped = len(event["skipped"])
+                show.begin(event["students"])
+            elif event["event"] == "phase":
+                show.phase(event["student"], event["text"])
+            elif event["event"] == "done":
+                found.append(event)
+                show.done(event)
+            elif event["event"] == "end" and event["error"]:
+                raise PracticumError(event["error"])
+    finally:
+        show.end()
     bad = [one for one in found if one["status"] != "graded"]
     if json_:
         typer.echo(json.dumps({"graded": found, "skipped": skipped}))
@@ -100,22 +100,28 @@ class _Show:
         self.count += 1
         if self.bar:
             self.bar.update(self.task, completed=self.count)
-            if self.count == self.total:
-                self.bar.stop()
         elif not self.quiet:
-            typer.echo(f"({self.count}/{self.total}) {entry['student']}: {entry['status']}")
+            points = (
+                "" if entry["score"] is None else f" {entry['score']:g} of {entry['max_score']:g}"
+            )
+            typer.echo(f"({self.count}/{self.total}) {entry['student']}: {entry['status']}{points}")
+
+    def end(self) -> None:
+        if self.bar:
+            self.bar.stop()
 
 
 def _events(words: list[str]) -> Iterator[dict[str, Any]]:
     """Run the grader's part and read what it tells; its error is ours."""
-    from cluster.errors import PracticumError, UsageError
+    from cluster.errors import PracticumError
 
-    course = words[0]
-    if not AS_GRADER.exists():
-        raise UsageError("grading runs on the login node: log in there")
-    argv = ["sudo", "-n", "-u", f"grader-{course}", str(AS_GRADER), "grade", *words]
+    course, *rest = words
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        grader.argv(course, "grade", *rest),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout and process.stderr  # noqa: S101
         ended = False
@@ -123,6 +129,6 @@ def _events(words: list[str]) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
             ended = ended or event["event"] == "end"
             yield event
-        said = process.stderr.read().strip().splitlines()
+        said = grader.refused(course, process.stderr.read()).splitlines()
     if not ended:
         raise PracticumError(said[-1] if said else "grading ended without a word")

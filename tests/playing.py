@@ -34,13 +34,20 @@ LIMIT = 1500  # seconds for one assignment on a busy machine
 _HEAD = "title: -\ngoal: -\nminutes: -\nneeds: -\ngraded: -\n---\n"
 _PLAYER = r"""
 import base64, getpass, json, os, pathlib, shutil, subprocess, sys
-folder = pathlib.Path.home() / "play" / ASSIGNMENT
-shutil.rmtree(folder, ignore_errors=True)
-folder.mkdir(parents=True)
+folder = pathlib.Path.home() / FOLDER
+if FILES:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 os.chdir(folder)
 sys.path.insert(0, str(folder))
 for name, text in FILES.items():
     pathlib.Path(name).write_text(text)
+book = folder / f"{ASSIGNMENT}.ipynb"
+if book.exists():
+    value = json.loads(book.read_text())
+    for cell in value["cells"]:
+        cell["source"] = dict(CELLS).get(cell["id"], cell["source"])
+    book.write_text(json.dumps(value))
 names = {}
 for cell, text in CELLS:
     print("==", cell, flush=True)
@@ -85,8 +92,9 @@ def submission(name: str, kind: str) -> Source:
     return replace(source, cells=tuple(new.get(cell.name, cell) for cell in source.cells))
 
 
-def program(name: str, source: Source, course: str = ACCOUNT) -> str:
-    """Python that plays it in ~/play/NAME and prints the files as its last line."""
+def program(name: str, source: Source, course: str = ACCOUNT, *, fetched: bool = False) -> str:
+    """Python that plays it in ~/play/NAME and prints the files as its last line; ``fetched``: in
+    ~/COURSE/NAME as it was handed out, and the notebook there is filled in."""
 
     def text(cell: Cell) -> str:
         raw = notebooks.NUMBER if cell.kind == "number" else cell.text
@@ -98,7 +106,11 @@ def program(name: str, source: Source, course: str = ACCOUNT) -> str:
         if cell.kind in ("code", "number", "solution")
     ]
     files = {file: content.decode() for file, content in notebooks.handed_out(name).items()}
-    head = f"ASSIGNMENT = {name!r}\nFILES = {files!r}\nCELLS = {cells!r}\n"
+    folder = f"{course}/{name}" if fetched else f"play/{name}"
+    head = (
+        f"ASSIGNMENT = {name!r}\nFOLDER = {folder!r}\nFILES = {{}} if {fetched} else {files!r}\n"
+        f"CELLS = {cells!r}\n"
+    )
     return head + _PLAYER
 
 

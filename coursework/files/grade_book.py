@@ -13,7 +13,8 @@ Reads requests on stdin, one JSON object a line, answers each with one on stdout
     the second half without executing anything: these outputs into the sanitized notebook, points,
     penalties, and autograded/S/A, safe for a browser.  -> {"score", "max_score", "manual"}
 {"do": "void", "assignment": A, "student": S}
-    takes back what an earlier grading gave: no score, no autograded/S/A, to be graded.  -> {}
+    takes back what an earlier grading gave: no score, no autograded/S/A, no feedback/S/A that
+    could be released for a later submission; to be graded.  -> {}
 {"do": "students", "assignment": A}
     -> {"students": [those with a submission], "notebooks": [NAME, ...]}
 
@@ -281,9 +282,10 @@ class Book:
 
     def void(self, request: dict[str, Any]) -> dict[str, Any]:
         assignment, student = self.use(request)
-        folder = Path(self.dirs.format_path(self.dirs.autograded_directory, student, assignment))
-        if folder.exists():
-            utils.rmtree(str(folder))
+        for step in (self.dirs.autograded_directory, self.dirs.feedback_directory):
+            folder = Path(self.dirs.format_path(step, student, assignment))
+            if folder.exists():
+                utils.rmtree(str(folder))
         shutil.rmtree(Path(self.sanitized) / student / assignment, ignore_errors=True)
         with self.gradebook() as book:
             try:

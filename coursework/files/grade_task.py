@@ -237,10 +237,12 @@ def submission(task: dict[str, Any], source: Path, top: Path) -> dict[str, Any]:
 
 
 def publish(path: Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Whole or not at all. The grader is no member of this account's group, so all may read it, who
+    get into the folder: the two alone. (Slurm brings the umask of whoever submitted.)"""
     text = json.dumps(content)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
+    temporary.chmod(0o644)
     temporary.replace(path)
 
 

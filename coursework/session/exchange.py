@@ -8,6 +8,7 @@ that the spooler made.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.exchange import abc
 from traitlets import List, Unicode
 
-from . import records
+from . import overview, records
 from .records import Dates
 
 PRIVATE = 0o700
@@ -81,6 +82,14 @@ class CourseExchange(abc.Exchange):  # type: ignore[misc]
         if fresh != known:
             write(Path(self.root) / "dates.json", fresh.text())
 
+    def note_released(self) -> None:
+        """When first: from then on jobs count, and a new version takes nothing back."""
+        path = Path(self.root) / "released.json"
+        known = overview.first_released(Path(self.root))
+        if self.assignment not in known:
+            known[self.assignment] = records.stamp(records.now())
+            write(path, json.dumps(known, sort_keys=True, indent=1) + "\n")
+
     def init_src(self) -> None:
         """Nothing: each class does its work in copy_files."""
 
@@ -105,6 +114,7 @@ class ReleaseAssignment(CourseExchange, abc.ExchangeReleaseAssignment):  # type:
         shutil.rmtree(fresh, ignore_errors=True)
         copy_regular(source, fresh)
         replace(fresh, target)
+        self.note_released()
         self.share_dates()
         self.log.info("Released as: %s %s", self.coursedir.course_id, self.assignment)
 

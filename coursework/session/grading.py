@@ -29,9 +29,45 @@ WORDS = {
 }
 
 
-def want(root: Path, assignment: str, student: str) -> None:
-    """Ask for one submission to be graded anew. ValueError for names that cannot be."""
-    for name in (assignment, student):
+# Stock's page tells of a terminal that is not there, and of success before anything is done.
+SUBMISSIONS = """{%- extends "stock/manage_submissions.tpl" -%}
+{%- block head -%}{{ super() }}
+<script>
+var grading_page = base_url + "/grading/" + encodeURIComponent(assignment_id);
+SubmissionUI.prototype.autograde_success = function (response) {
+    this.model.fetch();
+    response = JSON.parse(response);
+    if (response["success"]) {
+        var link = $("<a/>").attr("href", grading_page).text("How it goes");
+        createModal("success-modal", "Being graded on the cluster", link);
+    } else {
+        createLogModal("error-modal", "Error", "It could not be asked for.", "", response["error"]);
+    }
+};
+$(window).on("load", function () {
+    $("#grade-new").click(function () {
+        $.post(grading_page)
+            .done(function () { window.location = grading_page; })
+            .fail(function () {
+                createModal("error-modal", "Error", "Grading could not be asked for.");
+            });
+    });
+});
+</script>
+{%- endblock -%}
+{%- block messages -%}
+<p><button id="grade-new" type="button" class="btn btn-primary">Grade what is new</button>
+<a href="{{ base_url }}/grading/{{ assignment_id | urlencode }}">How grading goes</a></p>
+<p>Submissions run on the cluster. The flash in a row grades that one again. The same from the
+login node: <code>practicum course grade</code>.</p>
+{%- endblock -%}
+"""
+
+
+def want(root: Path, assignment: str, student: str = "") -> None:
+    """Ask for one submission to be graded anew, or for all that are new. ValueError for names
+    that cannot be."""
+    for name in (assignment, *([student] if student else [])):
         if not NAME.fullmatch(name):
             raise ValueError(f"{name[:60]!r} is no name")
     folder = root / "grading" / "wanted"
@@ -43,6 +79,8 @@ def want(root: Path, assignment: str, student: str) -> None:
 
 def autograde(self: Any, assignment_id: str, student_id: str, *_more: Any, **_rest: Any) -> Any:
     """In place of nbgrader.apps.api.NbGraderAPI.autograde."""
+    if not student_id:
+        return {"success": False, "error": "no student is named", "log": ""}
     try:
         want(Path(self.coursedir.root), assignment_id, student_id)
     except (OSError, ValueError) as error:
@@ -51,20 +89,35 @@ def autograde(self: Any, assignment_id: str, student_id: str, *_more: Any, **_re
     return {"success": True, "log": f"It is graded on the cluster now. How it goes: {page}"}
 
 
-def page(assignment: str, progress: dict[str, Any], entries: dict[str, Any], back: str) -> str:
-    """The progress page's HTML."""
+def asked(root: Path, assignment: str) -> bool:
+    """Whether something of it was asked for and is not graded yet."""
+    for path in (root / "grading" / "wanted").glob("*"):
+        try:
+            if json.loads(path.read_text()).get("assignment") == assignment:
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def page(
+    assignment: str, progress: dict[str, Any], entries: dict[str, Any], back: str,
+    *, more: bool = False,
+) -> str:  # fmt: skip
+    """The progress page's HTML. ``more``: something is asked for that has not begun."""
     students = progress.get("students", {})
     names = sorted({*students, *entries})
     done = sum(students[name] in ("graded", "failed", "waiting") for name in students)
     running = bool(progress.get("running"))
     rows = "".join(row(name, students.get(name, ""), entries.get(name, {})) for name in names)
-    refresh = '<meta http-equiv="refresh" content="3">' if running else ""
+    refresh = '<meta http-equiv="refresh" content="3">' if running or more else ""
     error = progress.get("error") or ""
-    told = (
-        f"{done} of {len(students)} done"
-        if running
-        else (f"Stopped: {error}" if error else "Nothing is being graded now.")
-    )
+    if running:
+        told = f"{done} of {len(students)} done"
+    elif more:
+        told = "It begins in a moment."
+    else:
+        told = f"Stopped: {error}" if error else "Nothing is being graded now."
     title = escape(f"Grading {assignment}")
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
@@ -120,7 +173,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def handler() -> Any:
-    """Of GET grading/ASSIGNMENT. Made here, for only formgrader's environment has Jupyter."""
+    """Of grading/ASSIGNMENT: GET shows, POST asks for what is new. Made here, for only
+    formgrader's environment has Jupyter."""
     from jupyter_server.base.handlers import JupyterHandler  # noqa: PLC0415
     from jupyter_server.utils import url_path_join  # noqa: PLC0415
     from tornado import web  # noqa: PLC0415
@@ -131,7 +185,7 @@ def handler() -> Any:
             if not NAME.fullmatch(assignment):
                 raise web.HTTPError(404)
             root = Path(self.settings["nbgrader_formgrader"].coursedir.root)
-            progress, entries = read(root / "grading" / assignment)
+            progress, entries = read(root / "grading" / "assignments" / assignment)
             back = url_path_join(
                 self.base_url, "formgrader", "manage_submissions", quote(assignment)
             )
@@ -140,15 +194,34 @@ def handler() -> Any:
                 "Content-Security-Policy",
                 "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
             )
-            self.finish(page(assignment, progress, entries, back))
+            more = asked(root, assignment)
+            self.finish(page(assignment, progress, entries, back, more=more))
+
+        @web.authenticated
+        def post(self, assignment: str) -> None:
+            try:
+                want(Path(self.settings["nbgrader_formgrader"].coursedir.root), assignment)
+            except ValueError:
+                raise web.HTTPError(404) from None
+            self.finish({"asked": assignment})
 
     return Progress
+
+
+def our_page(templates: Any) -> None:
+    """Formgrader's page of submissions, by its own jinja environment, with what is ours in it."""
+    from jinja2 import ChoiceLoader, DictLoader, PrefixLoader  # noqa: PLC0415
+
+    stock = templates.loader
+    own = DictLoader({"manage_submissions.tpl": SUBMISSIONS})
+    templates.loader = ChoiceLoader([own, PrefixLoader({"stock": stock}), stock])
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
     from nbgrader.apps.api import NbGraderAPI  # noqa: PLC0415
 
     NbGraderAPI.autograde = autograde
+    our_page(server.web_app.settings["nbgrader_jinja2_env"])
     base = server.web_app.settings["base_url"].rstrip("/")
     server.web_app.add_handlers(".*$", [(base + r"/grading/([^/]+)", handler())])
 

@@ -28,6 +28,14 @@ def released(exchange: Path) -> list[str]:
     )
 
 
+def first_released(exchange: Path) -> dict[str, str]:
+    """{assignment: when it was first handed out}"""
+    try:
+        return dict(json.loads((exchange / "released.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
 def submissions(exchange: Path, student: str, assignment: str) -> list[str]:
     """Moments of one student's submissions, the oldest first."""
     try:

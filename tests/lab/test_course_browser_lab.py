@@ -86,12 +86,24 @@ def test_the_instructor_sees_the_class_and_formgrader(
     page.context.close()
 
 
+def test_the_next_term_gets_what_was_written_and_nothing_of_students(hpc: Course) -> None:
+    said = hpc.teach("copy", "hpc101", "phys")
+    assert "ps1 is in /nfs/courses/phys/source/ps1" in said
+    here, there = (f"/nfs/courses/{name}/source/ps1/ps1.ipynb" for name in ("hpc101", "phys"))
+    assert hpc.run_on("login", ["cmp", here, there]).returncode == 0
+    made = hpc.run_on("login", ["ls", "/nfs/courses/phys"]).stdout.split()
+    assert "submitted" not in made and "gradebook.db" not in made
+    assert hpc.run_on("login", ["ls", "/nfs/courses/phys/exchange/outbound"]).stdout == ""
+    assert "you do not teach" in hpc.teach("copy", "hpc101", "phys", who="ben", expect=1)
+
+
 @pytest.mark.parametrize("who", ["ada", "ben"])
 def test_a_student_sees_neither(lab: Any, hpc: Course, browser: Any, who: str) -> None:  # noqa: F811
     page = page_of(browser)
     log_in(page, lab, who)
     page.wait_for_url(re.compile(r"/(hub/(?!login)|user/)"))
-    for path in ("class", "class/data", "formgrader/manage_assignments", "lab", "api/contents"):
+    for path in ("class", "class/data", "formgrader/manage_assignments", "grading/ps1", "lab",
+                 "api/contents"):  # fmt: skip
         answer = page.goto(f"{lab.hub_url}{GRADER}/{path}", timeout=WAIT)
         assert answer is not None and answer.status == 403, (path, page.content()[:2000])
         assert "ps1" not in page.content()

@@ -46,6 +46,31 @@ while True:
     except OSError:
         break
 """
+ENDLESS = """import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+while True:
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass
+"""
+# a result, a grade and a proof of its own, wherever it can write
+FORGE = """import glob, json, os, sqlite3
+result = {"notebooks": {"hw": {"cells": {}, "failure": ""}}, "seconds": 1}
+wrote = []
+for folder in [os.getcwd(), "/nfs/courses/.grading", "/nfs/courses/grd",
+               *glob.glob("/nfs/courses/.grading/*"), *glob.glob("/nfs/courses/.grading/*/*/out")]:
+    for name in ("right.json", "forger.json", "gradebook.db"):
+        try:
+            open(os.path.join(folder, name), "w").write(json.dumps(result))
+            wrote.append(folder)
+        except OSError:
+            pass
+print("wrote", sorted(set(wrote)) == [os.getcwd()])
+def f(x):
+    raise type("PracticumPassed", (Exception,), {})("0" * 32 + " 3.0")
+"""
 MARKUP = """
 from IPython.display import HTML, display
 display(HTML("<b>x</b><script>evil()</script>"))
@@ -65,6 +90,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "leaver": {"answer": GOOD, "first": LEAVE},
     "looker": {"answer": GOOD, "first": LOOK},
     "quitter": {"answer": "import os\nos._exit(0)"},
+    "looper": {"answer": "while True:\n    pass"},
+    "endless": {"answer": ENDLESS},
+    "forger": {"answer": FORGE},
     "bomber": {"answer": GOOD, "first": BOMB},
     "writer": {"answer": GOOD + MARKUP,
                "essay": "<script>evil()</script> [x](java&#115;cript:evil())"},
@@ -108,7 +136,7 @@ class Grader:
 def grader(lab: Any, run_on: Any) -> Iterator[Grader]:
     with courses(lab, run_on, ("grd", ["ines"], ["ada", "ben"])) as made:
         grader = Grader(made[0], run_on)
-        limits = {"cell_seconds": 20, "notebook_seconds": 40, "processes": 64}
+        limits = {"cell_seconds": 8, "notebook_seconds": 30, "processes": 64}
         grader.as_grader("tee", f"{grader.root}/grading.json", input=json.dumps(limits))
         yield grader
 
@@ -150,12 +178,26 @@ def test_what_stock_does_with_two_of_them(grader: Grader) -> None:
     assert ours["by"]["stripper"]["score"] == 0, "and nothing of stock's score is left"
 
 
-def test_what_ends_the_kernel_is_failed_and_stops_nobody(attacked: dict[str, Any]) -> None:
+def test_what_ends_the_kernel_is_failed_and_stops_nobody(
+    grader: Grader, attacked: dict[str, Any]
+) -> None:
     assert attacked["quitter"]["status"] == "failed"
     assert "died" in attacked["quitter"]["reason"]
     assert attacked["quitter"]["score"] == 0
+    assert attacked["endless"]["status"] == "failed"
+    assert attacked["endless"]["reason"], "it is told why"
+    assert attacked["looper"]["score"] == 0
+    assert "not done after 8 s" in grader.autograded("looper", "attacks")
+    assert attacked["endless"]["score"] == 0
     assert set(attacked) == set(ATTACKS)
     assert attacked["bomber"]["score"] in (0, 3.5)
+
+
+def test_a_forged_result_earns_nothing(grader: Grader, attacked: dict[str, Any]) -> None:
+    assert (attacked["forger"]["status"], attacked["forger"]["score"]) == ("graded", 0)
+    assert "wrote True" in grader.autograded("forger", "attacks"), "its own folder, and no other"
+    # what a grading account writes in the place of another's result is not looked for there
+    assert set(attacked) == set(ATTACKS)
 
 
 def test_nothing_is_reached_from_grading(grader: Grader, attacked: dict[str, Any]) -> None:
@@ -229,12 +271,12 @@ def test_again_only_what_is_new(grader: Grader, attacked: dict[str, Any]) -> Non
 
 
 def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None:
-    slow = "import time\ntime.sleep(8)\n" + GOOD
+    slow = "import time\ntime.sleep(5)\n" + GOOD
     grader.hand_in("slow", {name: {"answer": slow} for name in ("s1", "s2", "s3", "s4")})
     start = "nohup practicum course grade grd slow >/dev/null 2>&1 & echo $!"
     run_on("login", ["bash", "-c", start], user="ines")
     deadline = time.monotonic() + 120
-    state = ["cat", "/nfs/courses/grd/grading/slow/progress"]
+    state = ["cat", "/nfs/courses/grd/grading/assignments/slow/progress"]
     while 'running"' not in run_on("login", state).stdout.replace('"running": true', ""):
         assert time.monotonic() < deadline
         time.sleep(0.5)

@@ -287,23 +287,3 @@ def test_a_test_that_never_ends_is_broken(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("coursework.clustercells.SECONDS", 1)
     with pytest.raises(BrokenTestError, match="more than 1 s"):
         verdict_of("while True: pass", work(), where="a")
-
-
-def test_authors_try_their_tests_on_recorded_jobs(tmp_path, capsys) -> None:
-    from coursework import snapshot
-    from practicum.cli import run
-
-    notebook = tmp_path / "first-job" / "hw.ipynb"
-    notebook.parent.mkdir()
-    notebook.write_text(json.dumps({"cells": [cell(CODE), {"cell_type": "markdown"}]}))
-    recorded = tmp_path / "recorded.json"
-    recorded.write_text(snapshot.dump(work(job(cpu_time=1)).accounting))
-    words = ["course", "try", str(notebook), "--accounting", str(recorded)]
-    assert run(words) == 0
-    said = capsys.readouterr().out
-    assert "a: 2 of 4" in said
-    assert "Cores that were asked for" in said
-    notebook.write_text(json.dumps({"cells": []}))
-    assert run(words) == 1
-    notebook.write_text("nothing")
-    assert run(words) == 2

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from coursework.grade_wanted import wishes
+from coursework.grade_wanted import runs, wishes
 from coursework.session import grading
 
 
@@ -23,6 +23,16 @@ def test_the_button_asks_and_returns(tmp_path) -> None:
     (found,) = wishes(tmp_path / "grading" / "wanted").items()
     assert found[0] == "ps 1"
     assert {student: len(files) for student, files in found[1].items()} == {"ada": 3, "ben": 1}
+
+
+def test_all_that_is_new_is_asked_for_and_graded_before_those_that_are_named(tmp_path) -> None:
+    grading.want(tmp_path, "ps1")
+    pressed(tmp_path, "ps1", "ben")
+    ((_, students),) = wishes(tmp_path / "grading" / "wanted").items()
+    assert grading.asked(tmp_path, "ps1") and not grading.asked(tmp_path, "ps2")
+    assert "begins in a moment" in grading.page("ps1", {}, {}, "/", more=True)
+    asked = [(one.student, one.again) for one in runs("ps1", students)]
+    assert asked == [([], False), (["ben"], True)]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\nb", "x" * 200])

@@ -113,7 +113,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 def test_damaged_entries_are_graded_again(tmp_path: Path) -> None:
     from coursework.grading import Places
 
-    folder = tmp_path / "grading" / "ps1"
+    folder = tmp_path / "grading" / "assignments" / "ps1"
     folder.mkdir(parents=True)
     entry = Entry("ada", "d", "graded", score=1.0)
     write(folder / "ada.json", vars(entry))

@@ -3,7 +3,7 @@
     python3 flight.py NUMBER TASK
 
 NUMBER gives the speed, line TASK of parameters.csv the angle in degrees. It follows the ball in
-steps of a microsecond and writes `angle,range` (degrees, metres) to range-TASK.csv.
+steps of half a microsecond and writes `angle,range` (degrees, metres) to range-TASK.csv.
 """
 
 import math
@@ -12,7 +12,7 @@ import sys
 
 GRAVITY = 9.81  # m/s2
 DRAG = 0.004  # 1/m
-STEP = 1e-6  # s
+STEP = 5e-7  # s
 
 
 def main(number, task):
