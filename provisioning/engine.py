@@ -31,6 +31,8 @@ from provisioning.ssh import ssh_target
 from provisioning.transport import NoPythonError, Target, TransportError, image_target
 
 THREADS = 128  # nearly always waiting for their node: no stage comes in waves
+# As agents call them: who has something mounted from another node lets go of it first.
+REMOVALS = ("removals of clients", "removals")
 CONNECTING = 32  # handshakes at once, which cost this machine's processor
 PING_SECONDS = 30
 
@@ -212,6 +214,8 @@ class Cohort:
         who = origin()
         self.each(work, lambda name: self.sessions[name].begin(who))
         for stage in _in_order(work.values()):
+            if stage == REMOVALS[1]:
+                self._keep_serving(work)
             names = [n for n, part in work.items() if stage in part.stages and n in self._alive]
 
             def step(name: str, stage: str = stage) -> None:
@@ -227,6 +231,18 @@ class Cohort:
             tuple(self._result(name, ends.get(name, started) - started) for name in self.chosen),
             plan,
         )
+
+    def _keep_serving(self, work: Mapping[str, NodePlan]) -> None:
+        """A node that failed before it let go of its file server may still write there."""
+        first, last = REMOVALS
+        stuck = [n for n, part in work.items() if first in part.stages and n in self.errors]
+        waiting = [n for n, part in work.items() if last in part.stages and n in self._alive]
+        for name in waiting if stuck else []:
+            text = (
+                f"nothing was taken away from {name}: {fold(stuck)} failed, and may still have "
+                "mounted what it serves; mend that and apply again"
+            )
+            self._failed(name, PracticumError(text))
 
     def _follow(self, name: str) -> None:
         """The node's network has changed: reach it anew, and go on there."""
@@ -261,7 +277,7 @@ class Cohort:
 def _in_order(parts: Iterable[NodePlan]) -> list[str]:
     """Stages that any node has work in, in the order in which all run."""
     present = {stage for part in parts for stage in part.stages}
-    return [stage for stage in (*STAGES, "removals") if stage in present]
+    return [stage for stage in (*STAGES, *REMOVALS) if stage in present]
 
 
 def plan(

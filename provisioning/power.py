@@ -20,7 +20,7 @@ from provisioning.transport import TransportError
 
 THREADS = 32
 BOOT_SECONDS = 900  # a Pi that checks its card takes minutes
-OFF_SECONDS = 180
+OFF_SECONDS = 300
 READY_SECONDS = 180  # until slurmd has registered
 POLL_SECONDS = 2.0
 REASON = "practicum: reboot"  # a drain of ours, also of a run that was interrupted
@@ -184,10 +184,22 @@ def answers(node: Node, port: int) -> bool:
         return False
 
 
+def is_up(node: Node, port: int) -> bool:
+    """Whether its kernel still answers: with "refused" too, while it stops what it runs and
+    unmounts what others serve."""
+    try:
+        socket.create_connection((node.address, port), timeout=2).close()
+    except ConnectionError:
+        return True
+    except OSError:  # nobody there
+        return False
+    return True
+
+
 def switch_off(
     cluster: Cluster, base: Path, nodes: Sequence[Node], reporter: Reporter
 ) -> dict[str, str]:
-    """Switch several machines off and wait until none answers; sentences of what failed."""
+    """Switch several machines off and wait until all are; sentences of what failed."""
     failed: dict[str, str] = {}
 
     def one(node: Node) -> None:
@@ -198,7 +210,7 @@ def switch_off(
             with Remote(ssh_target(cluster, node, base)) as remote:
                 reporter.node_state(node.name, "switching off")
                 order(remote, "poweroff")
-            _until(lambda: not answers(node, cluster.ssh.port), OFF_SECONDS)
+            _until(lambda: not is_up(node, cluster.ssh.port), OFF_SECONDS)
             reporter.node_state(node.name, "is off")
         except TimeoutError:
             failed[node.name] = f"{node.name} still answers after {OFF_SECONDS} s: look at it"

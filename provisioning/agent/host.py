@@ -20,6 +20,7 @@ from typing import NamedTuple
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_LINKS = 40  # as the kernel (path_resolution(7))
 TAIL_LINES = 15
+KILLED_SECONDS = 10  # for a process that was killed to end
 
 
 class AgentError(Exception):
@@ -28,6 +29,10 @@ class AgentError(Exception):
 
 class CannotStartError(AgentError):
     """A command's program is not there, or may not be run."""
+
+
+class TooSlowError(AgentError):
+    """A command that did not end within its limit, and was killed."""
 
 
 class Outcome(NamedTuple):
@@ -197,7 +202,7 @@ class Host:
     ) -> Outcome:
         """Run a command in the system (chroot for an image, unless ``outside``) and wait.
 
-        ``follow`` gets each line of output while it runs. AgentError when it takes longer than
+        ``follow`` gets each line of output while it runs. TooSlowError when it takes longer than
         ``timeout`` seconds: it and its children are killed.
         """
         job = self.start(argv, stdin, env, user, outside)
@@ -273,7 +278,7 @@ class Job:
                 output = self._stop()
                 tail = Outcome(-1, output).tail(5)
                 said = f"; it said last:\n{tail}" if tail else ""
-                raise AgentError(f"{self.argv[0]} did not finish within {timeout:.0f} s{said}")
+                raise TooSlowError(f"{self.argv[0]} did not finish within {timeout:.0f} s{said}")
         if follow:
             self._tell(told, follow)
         return Outcome(int(self._process.returncode), self._read())
@@ -314,7 +319,9 @@ class Job:
     def _stop(self) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        # In the kernel's hands (a disk or file server that is away) it dies when they let it go.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILLED_SECONDS)
         return self._read()
 
 

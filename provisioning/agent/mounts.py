@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Any
+import socket
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from provisioning.agent.files import unified
-from provisioning.agent.host import AgentError, Host, Seen
+from provisioning.agent.host import AgentError, Host, Seen, TooSlowError
 from provisioning.agent.work import Change, Run, Wire, Work
 
 FSTAB = "/etc/fstab"
 MOUNT_SECONDS = 120
+OVER_NETWORK = ("nfs", "nfs4")
+NFS_PORT = 2049
+# A file server that starts again meanwhile is waited for; one that is away is not.
+ANSWER_TRIES, ANSWER_SECONDS, PAUSE_SECONDS = 5, 4, 2
 
 
 def escape(text: str) -> str:
@@ -52,10 +58,14 @@ class MountUnit:
         self.members = [wire]
         self.target: str = wire["target"].rstrip("/") or "/"
 
+    def edited(self, table: str) -> str:
+        """/etc/fstab with its line."""
+        return edit_fstab(table, self.target, fstab_line(self.wire))
+
     def examine(self, run: Run) -> Work | None:
         seen = run.see(FSTAB, follow=True)
         old = seen.content.decode("utf-8", "surrogateescape")
-        new = edit_fstab(old, self.target, fstab_line(self.wire))
+        new = self.edited(old)
         options = self.wire["options"].split(",")
         wanted = not run.host.image and "noauto" not in options
         there = wanted and mounted(run.host, self.target)
@@ -112,19 +122,106 @@ def automount(run: Run, target: str) -> str:
 def take_off(run: Run, target: str, advice: str) -> None:
     """Unmount ``target``, what an automount put there before the automount itself.
 
-    AgentError when somebody uses it; then an automount is back as it was.
+    AgentError when somebody uses it; then an automount is back as it was. A file server that
+    does not answer is not waited for: its mount is taken off all the same, and that is told.
     """
     unit = automount(run, target)
     waiting = run.host.run(["systemctl", "is-active", "--quiet", unit], timeout=60).code == 0
-    kinds = [row.split(" - ")[-1].split()[0]
-             for row in run.host.text("/proc/self/mountinfo").splitlines()
-             if row.split()[4] == escape(target)]  # fmt: skip
-    if any(kind != "autofs" for kind in kinds):
-        outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
-        if outcome.code != 0:
-            raise AgentError(f"umount {target} failed ({outcome.tail(3)}): {advice}")
+    there = [row for row in layers(run.host, target) if row.kind != "autofs"]
+    if there:
+        _umount(run, target, there[-1].server, advice)
     if waiting:
         run.host.run(["systemctl", "stop", unit], timeout=MOUNT_SECONDS)
+
+
+Server = tuple[str, int]
+
+
+class Layer(NamedTuple):
+    """One of the mounts at a place: its type, and where its file server listens."""
+
+    kind: str
+    server: Server | None
+
+
+def layers(host: Host, target: str) -> list[Layer]:
+    """What is mounted at ``target``, the uppermost last (proc_pid_mountinfo(5), nfs(5))."""
+    found = []
+    for row in host.text("/proc/self/mountinfo").splitlines():
+        place, _, rest = row.partition(" - ")
+        if place.split()[4] != escape(target):
+            continue
+        kind, _, options = [*rest.split(" "), "", ""][:3]
+        known = dict(option.partition("=")[::2] for option in options.split(","))
+        remote = kind in OVER_NETWORK and "addr" in known
+        port = int(known.get("port", "0")) or NFS_PORT
+        found.append(Layer(kind, (known["addr"], port) if remote else None))
+    return found
+
+
+def answers(server: Server) -> bool:
+    """Whether somebody listens there. Takes half a minute at most."""
+    for attempt in range(ANSWER_TRIES):
+        if attempt:
+            time.sleep(PAUSE_SECONDS)
+        try:
+            socket.create_connection(server, ANSWER_SECONDS).close()
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _umount(run: Run, target: str, server: Server | None, advice: str) -> None:
+    """The uppermost mount at ``target``."""
+    if server is None or answers(server):
+        try:
+            outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
+        except TooSlowError:
+            if server is None or answers(server):
+                raise
+        else:
+            if outcome.code != 0:
+                raise AgentError(f"umount {target} failed ({outcome.tail(3)}): {advice}")
+            return
+    _leave(run, target, server)
+
+
+def _leave(run: Run, target: str, server: Server) -> None:
+    """Take a mount off without its file server: what waits for that gets an error (``--force``),
+    and who has files open there keeps them (``--lazy``); nothing is looked up on the way."""
+    run.tell(
+        f"file server {server[0]} does not answer: {target} is taken off without it, and what "
+        "was not written there yet is lost"
+    )
+    argv = ["umount", "--internal-only", "--no-canonicalize", "--force", "--lazy", target]
+    try:
+        said = run.host.run(argv, timeout=MOUNT_SECONDS).tail(3)
+    except TooSlowError as error:  # it may be off all the same
+        said = str(error)
+    if any(row.server == server for row in layers(run.host, target)):
+        raise AgentError(
+            f"{target} cannot be taken off, and its file server {server[0]} does not answer "
+            f"({said}): restart this node, or the server, and apply again"
+        )
+
+
+def leave_away(run: Run, targets: Iterable[str]) -> None:
+    """Take those of the mounts at ``targets`` off whose file server does not answer: systemd, too,
+    would wait for it when it next reads /etc/fstab (its generator looks at each place)."""
+    there: dict[Server, bool] = {}  # asked once each
+    for target in targets:
+        for server in [row.server for row in layers(run.host, target) if row.server]:
+            if server not in there:
+                there[server] = answers(server)
+            if not there[server]:
+                _leave(run, target, server)
+
+
+def over_network(table: str, target: str) -> bool:
+    """Whether /etc/fstab has ``target`` from another machine."""
+    rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
+    return any(len(row) > 3 and row[1] == escape(target) and row[2] in OVER_NETWORK for row in rows)
 
 
 def unmount(run: Run, target: str) -> None:
@@ -135,6 +232,5 @@ def unmount(run: Run, target: str) -> None:
     new = edit_fstab(text, target, None)
     if new != text:
         run.host.write(FSTAB, new.encode("utf-8", "surrogateescape"), 0o644, 0, 0, follow=True)
-    real = run.host.at(target, follow=True)
-    if os.path.isdir(real) and not run.host.root:
-        run.host.run(["systemctl", "daemon-reload"], timeout=60)
+    if not run.host.root:
+        run.notes.add(["daemon-reload"], f"mount:{target}")  # once, when all are off

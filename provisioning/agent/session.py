@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
-from provisioning.agent import commands, packages, services
+from provisioning.agent import commands, mounts, packages, services
 from provisioning.agent.host import AgentError, Host
 from provisioning.agent.outline import Outline, Step, Wait
 from provisioning.agent.record import DEFERRED, store
@@ -14,6 +14,8 @@ from provisioning.agent.removal import forgettable, removals
 from provisioning.agent.work import Ahead, Change, Run, Wire, Work
 
 REMOVALS = "removals"
+# Of a node that has something mounted from another: before what others have for it is removed.
+CLIENT_REMOVALS = "removals of clients"
 APT = "/etc/apt/"
 
 
@@ -27,6 +29,7 @@ class Session:
         self.outline = Outline(host, stages)
         self.units = self.outline.units
         self.stages = self.outline.stages
+        self._begun = False
 
     # Planning: nothing is changed.
 
@@ -148,9 +151,17 @@ class Session:
         if packages.leftover(self.host):
             text = f"remove {packages.POLICY}, left by an interrupted run"
             changes.append(Change("agent:policy-rc.d", "remove", text))
+        stage = CLIENT_REMOVALS if self._lets_go(changes) else REMOVALS
         for change in changes:
-            change.stage = REMOVALS
+            change.stage = stage
         return changes
+
+    def _lets_go(self, changes: Sequence[Change]) -> bool:
+        """Whether something that another machine serves is to be unmounted."""
+        table = self.host.text(mounts.FSTAB)
+        gone = [change.key for change in changes if change.action == "remove"]
+        places = [self.run.manifest.get(key)["target"] for key in gone if key.startswith("mount:")]
+        return any(mounts.over_network(table, place) for place in places)
 
     # Applying.
 
@@ -169,7 +180,10 @@ class Session:
         ``cut`` tells that the client has gone: then no further resource is begun.
         """
         try:
-            if stage == REMOVALS:
+            if not self._begun and not self.host.root:
+                mounts.leave_away(self.run, self._let_go())
+            self._begun = True
+            if stage in (CLIENT_REMOVALS, REMOVALS):
                 self._remove(False, changed, cut)
                 self._answer(REMOVALS, [], changed, cut)
             else:
@@ -178,6 +192,18 @@ class Session:
             raise AgentError(explain(error)) from error
         finally:
             self._save()
+
+    def _let_go(self) -> list[str]:
+        """Where something is mounted that will not be, or from elsewhere."""
+        table = self.host.text(mounts.FSTAB)
+        steps = (step for _, steps in self.stages for step in steps)
+        units = [step for step in steps if isinstance(step, mounts.MountUnit)]
+        changed = [unit.target for unit in units if unit.edited(table) != table]
+        kept = {unit.target for unit in units}
+        entries = self.run.manifest.entries.items()
+        gone = [entry["target"] for key, entry in entries if key.startswith("mount:")
+                and not entry.get("adopted") and entry["target"] not in kept]  # fmt: skip
+        return [*changed, *gone]
 
     def _save(self) -> None:
         """The manifest, even when there is hardly room: the error at hand says more."""

@@ -23,7 +23,9 @@ FORMAT = "storage-format"  # the Command's id; the front door asks before it run
 CONFIRMED = "storage.format"  # among a run's secrets: the disk's name as the admin typed it
 SPACE = uuid.UUID("9f5a3c1e-5a55-4d55-8e2c-70726163b1c5")
 FILE_SYSTEMS = ("ext4", "xfs")
-OPTIONS = ("nofail", "x-systemd.device-timeout=30s", "noatime", "nosuid", "nodev")
+# A disk may take a minute to spin up, and a busy machine longer to notice it; whoever gives up
+# serves nothing until somebody looks.
+OPTIONS = ("nofail", "x-systemd.device-timeout=300s", "noatime", "nosuid", "nodev")
 QUOTA_OPTIONS = ("usrquota", "grpquota")
 
 

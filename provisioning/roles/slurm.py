@@ -47,6 +47,7 @@ def folders(_context: Context) -> list[Resource]:
         Directory(path="/var/lib/slurm", owner="slurm", group="slurm"),
         Directory(path="/etc/practicum"),
         Directory(path=FOLDER),
+        Package(package="logrotate"),  # a minimal system has none
         file("/etc/logrotate.d/practicum-slurm", LOGROTATE),
     ]
 

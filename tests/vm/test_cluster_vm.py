@@ -91,15 +91,30 @@ def test_clocks_follow_the_head_node(cluster_vms: Vms) -> None:
     )  # fmt: skip
 
 
+def test_logs_are_turned_over_under_running_daemons(cluster_vms: Vms) -> None:
+    for name, units in (("head", ("slurmctld", "slurmdbd")), ("node01", ("slurmd",))):
+        cluster_vms.check_on(name, ["logrotate", "--force", "/etc/logrotate.d/practicum-slurm"])
+        for unit in units:
+            log = f"/var/log/slurm/{unit}.log"
+            assert cluster_vms.check_on(name, ["ls", f"{log}.1.gz"])
+            pid = cluster_vms.check_on(name, ["systemctl", "show", "-P", "MainPID", unit]).strip()
+            # it writes to the new file, and not on into the one that was put aside
+            cluster_vms.until(
+                name, ["find", f"/proc/{pid}/fd", "-printf", "%l\\n"],
+                lambda text, log=log: log in text.split("\n"),
+            )  # fmt: skip
+    cluster_vms.until("head", SINFO, idle)
+
+
 def saved(vms: Vms) -> None:
     """slurmctld has written what it knows: a job that ended a moment before the power did would
     run for it until its time is up, and keep its node from being idle."""
     held = ["sbatch", "--parsable", "--hold", "--chdir=/tmp", "--output=/dev/null", "--wrap=true"]
+    now = float(vms.check_on("head", ["date", "+%s.%N"]))
     number = vms.check_on("head", held, user="ada").strip()  # a change, which it then writes
+    written = ["stat", "-c", "%.Y", f"{STATE}/job_state"]
+    vms.until("head", written, lambda text: float(text or 0) > now)
     vms.check_on("head", ["scancel", number], user="ada")
-    now = int(vms.check_on("head", ["date", "+%s"]))
-    written = ["stat", "-c", "%Y", f"{STATE}/job_state"]
-    vms.until("head", written, lambda text: int(text or 0) > now)
     for name in vms.machines:
         vms.check_on(name, ["sync"])
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import shlex
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from vmkit.described import DATA_DISK
+from vmkit.network import own_name
 from vmkit.use import ROLES, Vms, changes
+
+from provisioning.lab.network import bridge
 
 pytestmark = pytest.mark.vm
 
@@ -21,7 +28,8 @@ def whole(text: str) -> str:
         f'disk = {{ serial = "{DATA_DISK}", format = true }}',
     )
     text = text.replace("[network]", "[network]\nfirewall = true")
-    return text + '\n[[quotas]]\ngroup = "students"\nhard_mb = 200\n'
+    text += '\n[[quotas]]\ngroup = "students"\nhard_mb = 200\n'
+    return text + "\n[login]\nmemory_mb = 150\nprocesses = 100\n"
 
 
 def page(address: str, timeout: float) -> str:
@@ -37,29 +45,141 @@ def page(address: str, timeout: float) -> str:
             time.sleep(2)
 
 
-@pytest.fixture
-def homes_away(cluster_vms: Vms) -> Iterator[None]:
-    """A file server's /home is not put over homes that are in use; they come back in the end."""
-    cluster_vms.check_on("head", ["sh", "-c", "mkdir -p /root/away && mv /home/* /root/away/"])
-    yield
-    cluster_vms.check_on("head", ["sh", "-c", "cp -a /root/away/. /home/ && rm -r /root/away"])
-
-
-def test_the_whole_set_of_roles(cluster_vms: Vms, homes_away: None, apply) -> None:
-    apply(whole, format_=DATA_DISK)
+@pytest.fixture(scope="module")
+def whole_vms(cluster_vms: Vms) -> Iterator[Vms]:
+    """The pair with every role; afterwards it is as before."""
+    vms = cluster_vms
+    before = vms.toml.read_text()
+    away = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
+    back = "cp -a /root/away/. /home/ && rm -r /root/away"
+    for name in vms.machines:  # a file server's /home is not put over homes that are in use
+        vms.check_on(name, ["sh", "-c", away])
+    vms.apply(whole, format_=DATA_DISK)
     begun = time.monotonic()
-    cluster_vms.place_environments(print)
+    vms.place_environments(print)
     placed = time.monotonic()
-    result = cluster_vms.apply(roles=ROLES)
+    result = vms.apply(roles=ROLES)
     print(f"environments {placed - begun:.0f} s, whole set {time.monotonic() - placed:.0f} s")
     built = [line for line in changes(result) if "command:environment-" in line]
     assert not built, f"built again by an emulated processor: {built}"
-    assert "practicum" in page(cluster_vms.machines["head"].address, 300).lower()
-    memory = cluster_vms.check_on("head", ["free", "-m"])
-    print(memory)
-    assert changes(cluster_vms.plan(roles=ROLES)) == []
-    # a job finds its home on the server's disk
-    job = ["srun", "--chdir=/home/ada", "--time=2", "sh", "-c", "pwd; echo here > from-a-job; df ."]
-    output = cluster_vms.check_on("head", job, user="ada")
+    yield vms
+    vms.apply(lambda _text: before)
+    for name in vms.machines:
+        vms.check_on(name, ["sh", "-c", back])
+
+
+def test_the_whole_set_of_roles(whole_vms: Vms) -> None:
+    assert "practicum" in page(whole_vms.machines["head"].address, 300).lower()
+    print(whole_vms.check_on("head", ["free", "-m"]))
+    assert changes(whole_vms.plan(roles=ROLES)) == []
+
+
+def test_a_job_finds_its_home_on_the_servers_disk(whole_vms: Vms) -> None:
+    job = ["srun", "--chdir=/home/ada", "--time=5", "sh", "-c", "pwd; echo here > from-a-job; df ."]
+    output = whole_vms.check_on("head", job, user="ada", timeout=300)
     assert "/home/ada" in output, output
-    assert cluster_vms.check_on("head", ["cat", "/home/ada/from-a-job"]) == "here\n"
+    assert whole_vms.check_on("head", ["cat", "/home/ada/from-a-job"]) == "here\n"
+
+
+MANY = """
+import subprocess
+held = []
+try:
+    while len(held) < 300:
+        held.append(subprocess.Popen(["sleep", "120"]))
+except BlockingIOError:
+    print("stopped at", len(held))
+finally:
+    for one in held:
+        one.kill()
+"""
+SERVING = ("slurmctld", "slurmdbd", "mariadb", "munge", "nfs-server", "practicum-hub")
+
+
+def on_login(vms: Vms, *words: str) -> subprocess.CompletedProcess[str]:
+    """As ada, by a log-in to head that ends in her slice."""
+    line = ["ssh", "-o", "BatchMode=yes", "head", shlex.join(words)]
+    return vms.run_on("node01", line, user="ada", timeout=300)
+
+
+def test_a_student_on_the_login_node_stops_nobody_else(whole_vms: Vms) -> None:
+    """Neither by memory nor by processes: hub, Slurm and files stay."""
+    show = ["systemctl", "show", "--property=Id,MainPID,ActiveState,NRestarts", *SERVING]
+    before = whole_vms.check_on("head", show)
+    assert before.count("ActiveState=active") == len(SERVING), before
+    inside = on_login(whole_vms, "cat", "/proc/self/cgroup")
+    assert "/user-2101.slice/" in inside.stdout, inside.stderr
+    over = on_login(whole_vms, "python3", "-c", "b = bytearray(400 << 20); print(len(b))")
+    assert over.returncode != 0, over.stdout
+    many = on_login(whole_vms, "python3", "-c", MANY)
+    held = re.search(r"stopped at (\d+)", many.stdout)
+    assert held, many.stdout + many.stderr
+    assert int(held[1]) < 100
+    assert whole_vms.check_on("head", show) == before
+    assert "practicum" in page(whole_vms.machines["head"].address, 300).lower()
+
+
+@pytest.fixture
+def stranger(whole_vms: Vms) -> Iterator[tuple[str, str]]:
+    """(network namespace, address) of a machine on the LAN that is none of the cluster's."""
+    name = f"far-{secrets.token_hex(3)}"
+    address = str(whole_vms.subnet[240])
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, timeout=20)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", "far0", "netns", name, "type", "veth", "peer", "name", name)
+        ip("link", "set", name, "master", bridge(own_name(whole_vms.name)), "up")
+        ip("-n", name, "addr", "add", f"{address}/{whole_vms.subnet.prefixlen}", "dev", "far0")
+        ip("-n", name, "link", "set", "far0", "up")
+        yield name, address
+    finally:
+        ip("netns", "delete", name)
+
+
+def guess(namespace: str, user: str, address: str) -> str:
+    """What ssh says to a log-in from there."""
+    options = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null",
+               "ConnectTimeout=30")  # fmt: skip
+    words = [word for option in options for word in ("-o", option)]
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, "ssh", "-F", "none", *words, f"{user}@{address}", "true"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def test_who_guesses_is_banned_and_nobody_else(whole_vms: Vms, stranger: tuple[str, str]) -> None:
+    namespace, address = stranger
+    head = whole_vms.machines["head"].address
+    assert "Permission denied" in guess(namespace, "guess", head)
+    try:
+        for number in range(7):
+            guess(namespace, f"guess{number}", head)
+        asked = ["fail2ban-client", "get", "sshd", "banip"]
+        whole_vms.until("head", asked, lambda text: address in text.split())
+        assert "Permission denied" not in guess(namespace, "guess", head)
+        assert on_login(whole_vms, "echo", "in").stdout == "in\n"
+    finally:
+        whole_vms.check_on("head", ["fail2ban-client", "unban", "--all"])
+    assert "Permission denied" in guess(namespace, "guess", head)
+
+
+def test_strangers_see_the_hub_and_no_files(whole_vms: Vms, stranger: tuple[str, str]) -> None:
+    """The file server is on their LAN, but not for them: nftables, and exports by address."""
+    namespace, _address = stranger
+    head = whole_vms.machines["head"].address
+
+    def opens(port: int) -> bool:
+        probe = f"import socket; socket.create_connection(({head!r}, {port}), 20)"
+        words = ["ip", "netns", "exec", namespace, "python3", "-c", probe]
+        done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+        return done.returncode == 0
+
+    assert opens(22)
+    assert opens(8000)
+    for port in (2049, 111, 6817, 6819):
+        assert not opens(port), port

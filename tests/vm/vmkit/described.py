@@ -33,7 +33,7 @@ gateway = "{gateway}"
 user = "root"
 key = "secrets/ssh_key"
 known_hosts = "secrets/known_hosts"
-connect_timeout = 60
+connect_timeout = 300
 
 [storage]
 provider = "external"
@@ -140,6 +140,7 @@ def packages(
     more = {
         "storage": Storage.model_validate(storage),
         "network": cluster.network.model_copy(update={"firewall": True}),
+        "slurm": cluster.slurm.model_copy(update={"ssh_needs_job": True}),
     }
     for variant in (cluster, cluster.model_copy(update=more)):
         for machine in variant.machines:
