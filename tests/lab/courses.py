@@ -120,7 +120,7 @@ def clear(lab: Any, run_on: Any, course: Any) -> None:
     for node in lab.nodes:
         for name in (course.grader, *course.boxes):
             run_on(node.name, ["userdel", name])
-        for name in (course.group, course.grader, *course.boxes):
+        for name in (course.group, course.teachers, course.grader, *course.boxes):
             run_on(node.name, ["groupdel", "--force", name])
     run_on("login", ["rm", "-rf", f"/nfs/courses/{course.name}"])
     for name in course.people:
