@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conda_channel import make_channel
 from playwright.sync_api import Browser, Page, sync_playwright
-from test_browser_lab import fresh_lab, run_cell, shot, start_server
+from test_browser_lab import fresh_lab, notebook, run_cell, shot, start_server
 
 from cluster.load import load
 from kernels.role import ROOM
@@ -24,7 +24,6 @@ from kernels.role import ROOM
 pytestmark = pytest.mark.lab
 
 LIMIT = 600  # seconds for one command on a busy machine
-CELL = 60_000
 OWN = "import os, shutil, six; print(six.__version__, os.environ['CC'], shutil.which('mpicc'))"
 WHICH = "import sys, socket, six; print(sys.prefix, six.__version__, socket.gethostname())"
 
@@ -88,10 +87,7 @@ def elsewhere(run_on: Any) -> Iterator[Callable[[str], None]]:
 def open_kernel(page: Page, card: str) -> None:
     """A notebook of the kernel whose card in the launcher begins so; its kernel answers."""
     fresh_lab(page)
-    cards = page.locator('.jp-LauncherCard[data-category="Notebook"]')
-    cards.filter(has_text=card).first.click(timeout=CELL)
-    page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=CELL)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=2 * CELL)
+    notebook(page, card)
 
 
 def end_session(run_on: Any, user: str) -> None:

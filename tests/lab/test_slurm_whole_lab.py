@@ -19,7 +19,7 @@ CONF = "/etc/slurm/slurm.conf"
 WANTED = "/etc/practicum/accounting.json"
 
 
-def until(ask: Callable[[], str], wanted: Callable[[str], bool], seconds: float = 60) -> str:
+def until(ask: Callable[[], str], wanted: Callable[[str], bool], seconds: float = 180) -> str:
     end = time.monotonic() + seconds
     while True:
         text = ask()
@@ -149,6 +149,7 @@ def test_an_account_with_jobs_is_closed_named_and_removed_when_they_are_done(run
     more = json.loads(json.dumps(now))
     more["qos"]["lab-long"] = {
         "priority": 5, "maxwall": 90, "maxjobspu": 3, "maxsubmitpu": 9, "cpus": 2, "nodes": 1,
+        "memory": 512,
     }  # fmt: skip
     more["accounts"]["lab-course"] = {
         "share": 4, "cpu_minutes": 500, "qos": ["lab-long"], "coordinators": ["ines"],

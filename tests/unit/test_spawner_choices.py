@@ -312,3 +312,12 @@ def test_the_limits_reach_sacctmgr() -> None:
     assert "maxtresperuser=cpu=4,node=-1,mem=2048" in modified
     there = {**wanted, "mark": True, "deny": True}
     assert list(module.make_qos("notebook", wanted, there)) == []
+
+
+def test_what_slurm_had_is_given_back_whole() -> None:
+    """The QOS that Slurm has of itself is reset by every limit that can be set."""
+    module = script()
+    wanted = json.loads(slurm_accounting.accounting(cluster([NOTEBOOK])))["qos"]["notebook"]
+    assert set(module.LIMITS) == set(wanted)
+    (words,) = module.make_qos(module.NORMAL, dict.fromkeys(module.LIMITS, 0), {})
+    assert "maxtresperuser=cpu=-1,node=-1,mem=-1" in words

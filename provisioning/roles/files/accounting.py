@@ -40,6 +40,7 @@ MARK = "practicum"
 NORMAL = "normal"  # Slurm's own QOS: reset, never removed
 AT_ONCE = 200  # names in one call
 REFUSED = Path("/var/lib/practicum/accounting-refused")
+LIMITS = ("priority", "maxwall", "maxjobspu", "maxsubmitpu", "cpus", "nodes", "memory")
 Words = list[str]
 
 
@@ -322,8 +323,7 @@ def remove(wanted: dict[str, Any], state: State) -> list[str]:
         elif refused:
             continue  # an account that stays for now may have it
         elif name == NORMAL:
-            plain = dict.fromkeys(("priority", "maxwall", "maxjobspu", "maxsubmitpu"), 0)
-            (words,) = make_qos(name, {**plain, "cpus": 0, "nodes": 0}, {})
+            (words,) = make_qos(name, dict.fromkeys(LIMITS, 0), {})
             words = [word for word in words if not word.startswith(("description=", "flags="))]
             refused += tried([[*words, "description=Normal QOS default", "flags=-1"]])
         else:
