@@ -8,15 +8,13 @@ from typing import Any
 import tomlkit
 
 from cluster.courses import FIRST_UID, LAST_UID, STEP
+from cluster.edit_tables import tables_of
 
 
 def with_course(text: str, values: Mapping[str, Any]) -> str:
     """The text with one more course at the end of [[courses]]."""
     document = tomlkit.parse(text)
-    tables: Any = document.get("courses")
-    if tables is None:
-        tables = tomlkit.aot()
-        document.append("courses", tables)
+    tables = tables_of(document, "courses")
     table = tomlkit.table()
     for key, value in values.items():
         table[key] = _names(value) if isinstance(value, list | tuple) else value

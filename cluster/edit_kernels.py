@@ -7,6 +7,7 @@ from typing import Any
 
 import tomlkit
 
+from cluster.edit_tables import without_tables
 from cluster.toml_lines import Lines
 
 Value = str | int | Sequence[str]
@@ -16,7 +17,8 @@ def with_kernel(text: str, name: str, values: Mapping[str, Value]) -> str:
     """The text with these keys in that kernel's table, which is added if there is none. An empty
     value takes its key out. ``text`` must be what :func:`cluster.load.load` accepts."""
     document = tomlkit.parse(text)
-    found = _find(document.get("kernels") or [], name)
+    tables: Any = document.get("kernels") or []
+    found: Any = next((table for table in tables if table.get("name") == name), None)
     if found is None:
         return _added(text, {"name": name, **values})
     for key, value in values.items():
@@ -48,19 +50,4 @@ def _added(text: str, values: Mapping[str, Value]) -> str:
 
 def without_kernel(text: str, name: str) -> str:
     """The text without that kernel; the same text when there is none."""
-    document = tomlkit.parse(text)
-    tables: Any = document.get("kernels")
-    found = _find(tables or [], name)
-    if found is None:
-        return text
-    tables.remove(found)
-    if not tables:
-        del document["kernels"]
-    return tomlkit.dumps(document)
-
-
-def _find(tables: Any, name: str) -> Any:
-    for table in tables:
-        if table.get("name") == name:
-            return table
-    return None
+    return without_tables(text, "kernels", lambda table: table.get("name") == name)

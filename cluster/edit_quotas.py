@@ -7,16 +7,15 @@ from typing import Any
 
 import tomlkit
 
+from cluster.edit_tables import tables_of, without_tables
+
 
 def with_quota(text: str, key: str, name: str, numbers: Mapping[str, int], *, whole: bool) -> str:
     """The text with these numbers in the [[quotas]] line of a user or group (``key``), which is
     added if there is none. ``text`` must be what :func:`cluster.load.load` accepts."""
     document = tomlkit.parse(text)
-    tables: Any = document.get("quotas")
-    if tables is None:
-        tables = tomlkit.aot()
-        document.append("quotas", tables)
-    found = _find(tables, key, name, whole)
+    tables = tables_of(document, "quotas")
+    found: Any = next((one for one in tables if _is(one, key, name, whole)), None)
     if found is None:
         found = tomlkit.table()
         found[key] = name
@@ -30,19 +29,8 @@ def with_quota(text: str, key: str, name: str, numbers: Mapping[str, int], *, wh
 
 def without_quota(text: str, key: str, name: str, *, whole: bool) -> str:
     """The text without that line; the same text when there is none."""
-    document = tomlkit.parse(text)
-    tables: Any = document.get("quotas")
-    found = _find(tables or [], key, name, whole)
-    if found is None:
-        return text
-    tables.remove(found)
-    if not tables:
-        del document["quotas"]
-    return tomlkit.dumps(document)
+    return without_tables(text, "quotas", lambda table: _is(table, key, name, whole))
 
 
-def _find(tables: Any, key: str, name: str, whole: bool) -> Any:
-    for table in tables:
-        if table.get(key) == name and bool(table.get("whole_group", False)) == whole:
-            return table
-    return None
+def _is(table: Any, key: str, name: str, whole: bool) -> bool:
+    return table.get(key) == name and bool(table.get("whole_group", False)) == whole

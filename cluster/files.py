@@ -1,4 +1,5 @@
-"""Files beside cluster.toml, written whole or not at all."""
+"""Files that people name, read with errors for them; files beside cluster.toml, written whole or
+not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +8,16 @@ import tempfile
 from pathlib import Path
 
 from cluster.errors import PracticumError
+
+
+def read(path: Path, error: type[PracticumError] = PracticumError) -> str:
+    """The text of a file that somebody named. ``error`` when it is none or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise error(f"{path} is not UTF-8 text") from None
+    except OSError as problem:
+        raise error(f"{path} cannot be read: {problem.strerror}") from None
 
 
 def write(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster import files as disk
 from cluster.errors import PracticumError
 from coursework import snapshot
 from coursework.clustercells import is_cluster_test, source, verdict_of
@@ -56,7 +57,7 @@ def parse(text: str, where: str) -> Work:
 
 
 def load(path: Path) -> Work:
-    return parse(_read(path), str(path))
+    return parse(disk.read(path), str(path))
 
 
 def texts(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -91,7 +92,7 @@ def grade(notebook: Mapping[str, Any], work: Work) -> tuple[Graded, ...]:
 def read_notebook(path: Path) -> Mapping[str, Any]:
     """A notebook's JSON. PracticumError when it is none, or holds no cluster test."""
     try:
-        value = json.loads(_read(path))
+        value = json.loads(disk.read(path))
     except ValueError:
         value = None
     cells = value.get("cells") if isinstance(value, dict) else None
@@ -102,12 +103,3 @@ def read_notebook(path: Path) -> Mapping[str, Any]:
             f"{path} has no cluster test: a test's first line is `# practicum: cluster test`"
         )
     return dict(value)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise PracticumError(f"{path} is no text") from None
-    except OSError as error:
-        raise PracticumError(f"{path} cannot be read: {error.strerror}") from None

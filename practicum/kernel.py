@@ -110,6 +110,7 @@ def _contents(
     name: str, packages: list[str], sources: dict[str, Path | None], *, r: bool
 ) -> dict[str, Any]:
     """Keys of [[kernels]] from what was typed. UsageError unless it is one kind of thing."""
+    from cluster import files
     from cluster.errors import UsageError
     from kernels import sources as read
 
@@ -128,7 +129,7 @@ def _contents(
             )
         return {"packages": named}
     option, path = next(iter(given.items()))
-    text = _text(path)
+    text = files.read(path, UsageError)
     if option == "--from-lock":
         if named:
             raise UsageError("a lock names all packages: no others go with --from-lock")
@@ -150,17 +151,6 @@ def _contents(
 def _not_python(language: str) -> str:
     """ "python" is the default, and not written."""
     return "" if language == "python" else language
-
-
-def _text(path: Path) -> str:
-    from cluster.errors import UsageError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _declare(file: Path, name: str, values: dict[str, Any], lock_text: str) -> None:
