@@ -32,7 +32,7 @@ lab-info: $(BIN)/.runtime ## The hub, nodes and accounts of the lab again
 lab-down: $(BIN)/.runtime ## Stop the lab and remove all of it
 	@$(BIN)/practicum lab down $(LAB)
 
-check: prepare-unit $(BIN)/.dev ## Style, types, layers and unit tests: under a minute
+check: prepare-unit $(BIN)/.dev ## Style, types, layers and most unit tests: under a minute
 	@.ci/check
 
 test: test-unit test-lab ## Unit tests, then real clusters and a real browser

@@ -19,6 +19,8 @@ from provisioning.resources import Command, Declared, Image, Resource, file
 from provisioning.session import AgentRefusalError, Session
 from provisioning.transport import LocalTarget, ProcessChannel, TransportError, image_target
 
+pytestmark = pytest.mark.daemons
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -23,6 +23,8 @@ from hub import certificates, paths
 from spawners.certificates import HUB_CA, SESSIONS_CA, Authority, for_session
 from spawners.launch import tls
 
+pytestmark = pytest.mark.daemons
+
 NODE = "10.80.0.11"
 
 

@@ -15,6 +15,8 @@ from kernels import build_env
 from kernels.build_env import BuildError, Spec
 from provisioning import wheel
 
+pytestmark = pytest.mark.daemons
+
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from lmod import shells
 from lmod.role import own_file
 
+pytestmark = pytest.mark.daemons
+
 TOOL = Path(importlib.util.find_spec("lmod").submodule_search_locations[0]) / "files/modules.py"  # type: ignore[union-attr,index]
 needs_lmod = pytest.mark.skipif(not Path(shells.INIT).exists(), reason="lmod is not installed")
 spec = importlib.util.spec_from_file_location("modules_tool", TOOL)

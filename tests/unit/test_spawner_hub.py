@@ -22,6 +22,7 @@ from cluster.slurm_text import JobState
 from spawners.watcher import Watcher
 
 pytestmark = [
+    pytest.mark.daemons,
     pytest.mark.skipif(os.getuid() != 0, reason="its sessions are root's"),
     pytest.mark.skipif(
         not (shutil.which("munged") or Path("/usr/sbin/munged").exists()),
