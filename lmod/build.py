@@ -2,7 +2,8 @@
 
 The distribution's Open MPI speaks PMIx. A site whose Slurm has no PMIx, or which wants PMI-2,
 builds its own: the source is fetched on the login node, built by a Slurm job of somebody who is not
-root, and then belongs to root. What was there before stays until the new one is whole.
+root at its final path, and then belongs to root. What belongs to somebody else is a build that was
+cut short, and is made anew. Open MPI 5 has no PMI-2 any more (its NEWS), so Debian 13 cannot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from cluster.errors import PracticumError
 from cluster.model import Cluster, NodeRole
-from lmod.catalogue import system_gcc
+from lmod.catalogue import OPENMPI, system_gcc
 from lmod.jobs import Person
 from lmod.role import PYTHON, own_file
 from lmod.shells import LIBRARY
@@ -24,16 +25,20 @@ from provisioning.ssh import Remote, ssh_target
 
 PACKAGES = ("libpmi2-0", "libpmi2-0-dev")
 FETCH_SECONDS = 1500
+LOOK_SECONDS = 5.0
+LAST = 4  # the last Open MPI with PMI-2
+JOB = "build-openmpi"
 OPTION = re.compile(r"--?[A-Za-z0-9][A-Za-z0-9_-]*(=[A-Za-z0-9_,./:+-]*)?")
 
 
 @dataclass(frozen=True)
 class Build:
-    """One build. ``hours``: the job's limit."""
+    """One build. ``hours`` and ``memory_mb`` (a core) are the job's limits."""
 
     user: str
     cores: int = 2
     hours: int = 6
+    memory_mb: int = 600
     partition: str = ""
     options: tuple[str, ...] = ()  # more words for configure
 
@@ -47,20 +52,22 @@ class Build:
 def openmpi(
     cluster: Cluster, base: Path, facts: Facts, build: Build, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Build it; the values of its entry in [[modules]]. PracticumError with the end of the log when
-    the build fails; the log stays."""
+    """Build it; the values of its entry in [[modules]]. PracticumError with the cause from the log
+    when the build fails; the log stays."""
     build.check()
+    speaks_pmi2(OPENMPI.get(facts.os_codename, ""))
+    gcc = system_gcc(cluster, facts).full
     login = cluster.first(NodeRole.LOGIN)
     with Remote(ssh_target(cluster, login, base)) as remote:
         sources = f"{cluster.storage.apps}/src"
         version = _fetch(remote, f"{sources}/openmpi", tell)
+        speaks_pmi2(version)
         prefix = f"{cluster.storage.apps}/openmpi/{version}-pmi2"
         # built at its final path, for it cannot be moved; what is live has another owner: root
         _root(remote, "mkdir", "-p", f"{cluster.storage.apps}/openmpi")
-        if _there(remote, prefix):
-            raise PracticumError(
-                f"{prefix} is there already: to build it anew, remove it and its module first"
-            )
+        if _whole(remote, cluster, prefix):
+            tell(f"{prefix} is there from an earlier run")
+            return entry(version, prefix, gcc)
         _root(remote, "install", "-d", "-o", build.user, "-m", "755", prefix)
         try:
             _compile(remote, cluster, build, f"{sources}/openmpi", prefix, tell)
@@ -68,8 +75,41 @@ def openmpi(
             _root(remote, "rm", "-rf", prefix)
             raise
         _root(remote, "chown", "-R", "root:root", prefix)
-    gcc = system_gcc(cluster, facts)
-    return entry(version, prefix, gcc.full)
+    return entry(version, prefix, gcc)
+
+
+def speaks_pmi2(version: str) -> None:
+    """PracticumError when that version of Open MPI cannot be built with PMI-2."""
+    if version and int(version.partition(".")[0]) > LAST:
+        raise PracticumError(
+            f"Open MPI {version}, which this distribution has, speaks PMIx alone: take its own "
+            f"package (module load gcc openmpi); with PMI-2 there is Open MPI {LAST}, of Debian 12 "
+            "and Ubuntu 24.04"
+        )
+
+
+def _whole(remote: Remote, cluster: Cluster, prefix: str) -> bool:
+    """Whether a build is there that only lacks its module. PracticumError when its module is there
+    too, or while somebody's job makes it; what is left of one that was cut short is removed."""
+    owner = remote.run(["stat", "-c", "%U", prefix]).out.strip()
+    if not owner:
+        return False
+    if owner == "root":
+        found = [module.full for module in cluster.modules if module.prefix == prefix]
+        if found:
+            raise PracticumError(
+                f"{prefix} is there already: to build it anew, remove it and its module "
+                f"(practicum module remove {found[0]}) first"
+            )
+        return True
+    words = ["squeue", "-h", "-n", JOB, "-u", owner, "-o", "%i"]
+    jobs = remote.run(words, check=True).out.split()
+    if jobs:
+        raise PracticumError(
+            f"job {jobs[0]} of {owner} builds {prefix} now: wait for it, or scancel {jobs[0]}"
+        )
+    _root(remote, "rm", "-rf", prefix)
+    return False
 
 
 def entry(version: str, prefix: str, gcc: str) -> dict[str, Any]:
@@ -119,14 +159,15 @@ def _compile(
 ) -> None:
     person = Person(remote, build.user, f"{cluster.storage.home}/{build.user}")
     options = [
-        "--job-name=build-openmpi", "--nodes=1", "--ntasks=1", f"--cpus-per-task={build.cores}",
-        f"--time={build.hours}:00:00", "--output=build-openmpi-%j.log", f"--chdir={person.home}",
+        f"--job-name={JOB}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={build.cores}",
+        f"--mem-per-cpu={build.memory_mb}M", f"--time={build.hours}:00:00",
+        f"--output={JOB}-%j.log", f"--chdir={person.home}",
         *([f"--partition={build.partition}"] if build.partition else []),
     ]  # fmt: skip
     script = f"{source}/build.sh"  # sbatch gives words to none from standard input
     remote.run(["tee", script], stdin=own_file("build_openmpi.sh"), check=True)
     job = person.submit("", *options, script, source, f"{source}/pmi", prefix, *build.options)
-    log = f"{person.home}/build-openmpi-{job}.log"
+    log = f"{person.home}/{JOB}-{job}.log"
     said: list[str] = []
 
     def look() -> None:
@@ -137,9 +178,10 @@ def _compile(
         said[:] = steps
 
     try:
-        person.wait(job, 3600, tell, seconds=build.hours * 3600, look=look)
+        person.wait(job, 3600, tell, seconds=build.hours * 3600, look=look, every=LOOK_SECONDS)
     except BaseException:
         person.cancel(job)
+        person.gone(job)  # before its folder is removed under it
         raise
     text = person.read(log, end="@done")
     if not text.rstrip().endswith("@done"):
@@ -147,20 +189,16 @@ def _compile(
 
 
 def failure(text: str, job: str, log: str) -> str:
-    """Why a build failed, from its log."""
+    """Why a build failed, from its log: what Slurm said in the end, else the first error of the
+    last step (make's own come after it), else the last line."""
     steps = re.findall(r"^@step (\w+)", text, re.MULTILINE)
-    errors = [
-        line.strip()
-        for line in text.splitlines()
-        if re.search(r"\berror\b|\*\*\*|No space|Killed|slurmstepd", line, re.IGNORECASE)
-    ]
-    last = errors[-1] if errors else (text.strip().splitlines() or ["it wrote nothing"])[-1]
+    last = [line.strip() for line in text.rpartition("@step ")[2].splitlines() if line.strip()]
+    ended = [line for line in last if line.startswith("slurmstepd: error:")][-1:]
+    errors = [line for line in last if re.search(r"\berror: ", line, re.IGNORECASE)]
+    stops = [line for line in last if re.search(r"\*\*\*|No space|Killed", line)]
+    said = (ended or errors or stops or last[-1:] or ["it wrote nothing"])[0]
     where = f" at {steps[-1]}" if steps else ""
-    return f"the build failed{where} (job {job}): {last[:300]}; all of it is in {log}"
-
-
-def _there(remote: Remote, path: str) -> bool:
-    return remote.run(["test", "-e", path]).code == 0
+    return f"the build failed{where} (job {job}): {said[:300]}; all of it is in {log}"
 
 
 def _root(remote: Remote, *words: str) -> None:

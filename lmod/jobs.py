@@ -9,9 +9,13 @@ from cluster.errors import PracticumError
 from lmod.shells import PROFILE
 from provisioning.ssh import Remote
 
-OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+OVER = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "DEADLINE", "BOOT_FAIL",
+)  # fmt: skip
 WRITTEN_SECONDS = 30  # until a node sees what another has written
 POLL_SECONDS = 1.0
+GONE_SECONDS = 60  # Slurm's KillWait and the epilog are well within
 
 
 class Person:
@@ -50,6 +54,22 @@ class Person:
     def cancel(self, job: str) -> None:
         self.remote.run(["scancel", "--quiet", job], timeout=60)
 
+    def state(self, job: str) -> tuple[str, str]:
+        """State and reason. A job that is over is known for some minutes; after that, and for none
+        that Slurm knows, it is COMPLETED. UNKNOWN while Slurm does not answer."""
+        words = ["squeue", "-h", "-j", job, "-t", "all", "-o", "%T %r"]
+        done = self.remote.run(words, timeout=180)  # squeue tries for a while itself
+        if done.code and "Invalid job id" not in done.err:
+            return "UNKNOWN", done.said
+        now, _, reason = done.out.strip().partition(" ")
+        return now or "COMPLETED", reason
+
+    def gone(self, job: str) -> None:
+        """Until nothing of a cancelled job runs; not for ever."""
+        limit = time.monotonic() + GONE_SECONDS
+        while self.state(job)[0] not in OVER and time.monotonic() < limit:
+            time.sleep(POLL_SECONDS)
+
     def wait(
         self,
         job: str,
@@ -57,21 +77,20 @@ class Person:
         tell: Callable[[str], None],
         seconds: float = 0,
         look: Callable[[], None] = lambda: None,
+        every: float = POLL_SECONDS,
     ) -> str:
         """Until it is over; its last state. PracticumError when it gets no place within
         ``place_seconds``, or is not over ``seconds`` after that (0: Slurm's own limit counts).
-        ``look`` is called now and then while it runs."""
+        ``look`` is called each time that Slurm was asked, every so many seconds."""
         limit = time.monotonic() + place_seconds
-        said, state = "", ""
+        said, state = "", "PENDING"
         while True:
-            words = ["squeue", "-h", "-j", job, "-o", "%T %r"]
-            now, _, reason = self.remote.run(words, timeout=60).out.strip().partition(" ")
-            # a job that is over is known for some minutes, then squeue has never heard of it
-            if not now or now in OVER:
-                return now or "COMPLETED"
-            if now != "PENDING" and state in ("", "PENDING"):
+            now, reason = self.state(job)
+            if now in OVER:
+                return now
+            if now not in ("PENDING", "UNKNOWN") and state == "PENDING":
                 limit = time.monotonic() + (seconds or float("inf"))
-            state = now
+            state = state if now == "UNKNOWN" else now
             if time.monotonic() > limit:
                 raise PracticumError(
                     f"job {job} got no place within {place_seconds / 60:.0f} minutes ({reason}): "
@@ -79,9 +98,10 @@ class Person:
                     if state == "PENDING"
                     else f"job {job} is not over after {seconds / 60:.0f} minutes: it is ended"
                 )
-            text = f"job {job}: {state.lower()}" + (f" ({reason})" if state == "PENDING" else "")
+            text = f"job {job}: {now.lower()}"
+            text += f" ({reason})" if now in ("PENDING", "UNKNOWN") else ""
             if text != said:
                 tell(text)
                 said = text
             look()
-            time.sleep(POLL_SECONDS)
+            time.sleep(every)

@@ -65,10 +65,23 @@ def profile(cluster: Cluster) -> str:
 
 def update() -> str:
     """A log-in shell inside a session or job has just got a PATH without the modules that its
-    environment says are loaded: they are loaded anew."""
+    environment says are loaded: they are loaded anew. One that the admin removed meanwhile is
+    named, and keeps neither the others nor the shell from coming up. For sh, bash and zsh."""
     return """# Written by practicum: modules that were loaded before this log-in shell began.
 if [ -n "${LOADEDMODULES:-}" ] && type module >/dev/null 2>&1; then
+    practicum_left=$LOADEDMODULES:
     module --quiet update >/dev/null 2>&1 || :
+    while [ -n "$practicum_left" ]; do
+        case ":${LOADEDMODULES:-}:" in
+        *":${practicum_left%%:*}:"*) ;;
+        *)
+            echo "The module ${practicum_left%%:*} was loaded, and is not any more: it was" \\
+                "removed or replaced. module avail shows what there is." >&2
+            ;;
+        esac
+        practicum_left=${practicum_left#*:}
+    done
+    unset practicum_left
 fi
 """
 

@@ -25,6 +25,9 @@ def build(
     ] = "",
     cores: Annotated[int, typer.Option("--cores", help="Of the job.", min=1, metavar="N")] = 2,
     hours: Annotated[int, typer.Option("--hours", help="The job's limit.", min=1)] = 6,
+    memory: Annotated[
+        int, typer.Option("--memory", help="Of the job, for each core.", min=1, metavar="MB")
+    ] = 600,
     partition: Annotated[
         str, typer.Option("--partition", help="Where; the default one if left out.")
     ] = "",
@@ -37,7 +40,7 @@ def build(
     """Build it as a Slurm job into /nfs/apps, and write its module into cluster.toml.
 
     Takes half an hour on a PC and some hours on a small board. If it fails, nothing is left but
-    its log.
+    its log; if it is interrupted, run it again.
     """
     from cluster.checks.problem import unknown
     from cluster.edit_modules import with_module
@@ -56,7 +59,7 @@ def build(
     base = file.resolve().parent
     who = somebody(cluster, user)
     facts = last_facts(base, cluster.first(NodeRole.LOGIN).name)
-    wanted = Build(who, cores, hours, partition, tuple(configure))
+    wanted = Build(who, cores, hours, memory, partition, tuple(configure))
     with reporter() as report:
         values = openmpi(cluster, base, facts, wanted, report.line)
     rewrite(file, with_module(file.read_text(encoding="utf-8"), values))

@@ -4,8 +4,8 @@
     fetch_source.py FOLDER SOURCE NAME PACKAGE...
 
 SOURCE is unpacked by dpkg-source into FOLDER/NAME.tar, its top folder being NAME; the files of the
-binary packages go to FOLDER/packages. apt checks the signatures. Its lists of sources are kept in
-a folder of their own, so that the system's stay as they are. Prints the source's version.
+binary packages go to FOLDER/packages. apt checks the signatures. Its lists are fetched into a
+folder of their own, so that the system's stay as they are. Prints the source's version.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 APT = Path("/etc/apt")
 LIMIT = 1200
+LOCK = 300  # seconds that dpkg may be busy
 
 
 class FetchError(Exception):
@@ -44,10 +45,10 @@ def call(argv: Sequence[str], folder: Path) -> str:
 
 
 def sources(text: str, *, deb822: bool) -> str:
-    """The same archives, for source packages."""
+    """The same archives, for source packages too."""
     if deb822:
-        return re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.MULTILINE)
-    return re.sub(r"^\s*deb\s", "deb-src ", text, flags=re.MULTILINE)
+        return re.sub(r"^Types:.*$", "Types: deb deb-src", text, flags=re.MULTILINE)
+    return re.sub(r"^\s*deb\s(.*)$", r"deb \1\ndeb-src \1", text, flags=re.MULTILINE)
 
 
 def fetch(folder: Path, source: str, name: str, packages: Sequence[str]) -> str:
@@ -65,9 +66,11 @@ def fetch(folder: Path, source: str, name: str, packages: Sequence[str]) -> str:
         places = {"Etc::sourcelist": "/dev/null", "Etc::sourceparts": f"{work}/parts",
                   "State::lists": f"{work}/lists"}  # fmt: skip
         own = [word for name, path in places.items() for word in ("-o", f"Dir::{name}={path}")]
-        if not shutil.which("dpkg-source"):
-            call(["apt-get", "install", "-y", "-q", "--no-install-recommends", "dpkg-dev"], work)
         call(["apt-get", *own, "-q", "update"], work)
+        if not shutil.which("dpkg-source"):
+            own += ["-o", f"DPkg::Lock::Timeout={LOCK}"]
+            call(["apt-get", *own, "install", "-y", "-q", "--no-install-recommends", "dpkg-dev"],
+                 work)  # fmt: skip
         call(["apt-get", *own, "-q", "source", "--download-only", source], work / "files")
         described = next((work / "files").glob("*.dsc"), None)
         if described is None:
@@ -77,11 +80,14 @@ def fetch(folder: Path, source: str, name: str, packages: Sequence[str]) -> str:
         call([*unpack, described.name, name], work / "files")
         version = re.search(r"^Version: (\S+)$", described.read_text(), re.MULTILINE)
         folder.mkdir(parents=True, exist_ok=True)
-        call(["tar", "-C", str(work / "files"), "-cf", str(folder / f"{name}.tar"), name], work)
+        # all of one time: what seems older than what it was made from is made anew, by autotools
+        # again, and upstream's archive of Open MPI 4.1.4 has a few such files
+        tar = ["tar", "-C", str(work / "files"), "--mtime=2000-01-01", "-cf"]
+        call([*tar, str(folder / f"{name}.tar"), name], work)
         (work / "debs").mkdir()
         shutil.chown(work / "debs", "_apt")
         for package in packages:
-            call(["apt-get", "-q", "download", package], work / "debs")
+            call(["apt-get", *own, "-q", "download", package], work / "debs")
         shutil.rmtree(folder / "packages", ignore_errors=True)
         for deb in (work / "debs").glob("*.deb"):
             call(["dpkg-deb", "-x", str(deb), str(folder / "packages")], work)

@@ -198,6 +198,7 @@ def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Br
     start_server(ben, lab, "ben")
     shot(ada, "jupyterlab")
 
+    _modules_of_the_tab(ada)
     notebook(ada)
     where = run_cell(
         ada, "import os, socket; print(socket.gethostname(), os.environ['SLURM_JOB_ID'])"
@@ -208,6 +209,8 @@ def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Br
     assert [(number, node) for number, _name, node in jobs] == [(job, host)]
     numpy = run_cell(ada, "import numpy; print(numpy.arange(10).sum())")
     assert numpy == "45"
+    loaded = run_cell(ada, "import os; print(os.environ['LOADEDMODULES'], os.environ['MPICC'])")
+    assert re.fullmatch(r"gcc/[\d.]+:openmpi/[\d.]+ /usr/bin/mpicc\.openmpi", loaded), loaded
 
     output = run_cell(ada, MPI_JOB)
     shot(ada, "mpi-job")
@@ -235,6 +238,18 @@ def _wait_is_told(page: Page, lab, run_on) -> list[str]:
         notebooks("UP")
 
 
+def _modules_of_the_tab(page: Page) -> None:
+    """Loads a compiler and an MPI in JupyterLab's tab: what is started after has them."""
+    page.locator('.jp-SideBar [data-id="module-jupyterlab"]').click(timeout=CELL)
+    for name in ("gcc", "openmpi"):  # the second shows once the first is loaded
+        row = page.locator("#module_avail_list li").filter(has_text=re.compile(f"^{name}/"))
+        row.first.hover(timeout=CELL)
+        row.first.locator("button").click(timeout=CELL)
+        loaded = page.locator("#module_loaded_list li").filter(has_text=re.compile(f"^{name}/"))
+        expect(loaded).to_have_count(1, timeout=CELL)
+    shot(page, "modules-tab")
+
+
 def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
     fresh_lab(page)
     page.locator('.jp-LauncherCard:has-text("Terminal")').click(timeout=CELL)
@@ -243,7 +258,7 @@ def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
     page.locator(".jp-Terminal .xterm-helper-textarea").focus()
     page.keyboard.type(
         "srun -N2 bash -c 'echo $SLURM_JOB_ID $(hostname)' > srun.txt 2>&1; "
-        "module avail > modules.txt 2>&1; touch done.txt\n"
+        "(module avail; module -t list) > modules.txt 2>&1; touch done.txt\n"
     )
     end = time.monotonic() + 90
     while run_on("login", ["test", "-e", "/home/ada/done.txt"]).returncode:
@@ -255,7 +270,7 @@ def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
     assert len(set(hosts)) == 2
     assert own not in numbers, "srun ran inside the notebook's own job"
     modules = run_on("login", ["cat", "/home/ada/modules.txt"]).stdout
-    assert "gcc/" in modules, modules
+    assert re.search(r"^gcc/\S+\nopenmpi/\S+$", modules, re.MULTILINE), modules
 
 
 def _ben_has_his_own_job_and_cannot_reach_adas(page: Page, lab, run_on, adas_job: str) -> None:

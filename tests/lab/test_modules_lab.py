@@ -198,8 +198,17 @@ def test_the_admin_publishes_one_by_hand_and_takes_it_away(
     kernel = session.kernel()
     load_it = "%%bash\nmodule load hello && export -p > ~/loaded.sh; echo $HELLO"
     assert session.cell(kernel, load_it).strip() == "by hand"
+    session.api("POST", "/module", json={"modules": ["hello"]})
+    after = session.kernel()  # JupyterLab's tab has loaded it before
     assert "is gone" in practicum(lab, "module", "remove", "hello/1.0")
     assert "hello" not in bash("module avail")
+    said = session.cell(after, "!echo $HELLO; bash -lc 'module -t list; module load hello'")
+    assert said.startswith("by hand")
+    assert "The module hello/1.0 was loaded, and is not any more" in said
+    assert re.search(r'module\(s\) are unknown:\s+"hello"', said), said
+    told = session.api("POST", "/module", json={"modules": ["hello"]}).json()
+    assert "are unknown" in told, told  # what the tab shows
+    session.api("DELETE", "/module", json={"modules": ["hello"]})
     # what was loaded before goes on, is unloaded, and does not keep others from being loaded
     said = session.cell(
         kernel,
@@ -316,15 +325,24 @@ def test_a_tree_of_easybuild_stands_beside(more: None, lab: Any, run_on: Any, ba
         run_on("login", ["rm", "-r", "/nfs/apps/easybuild"])
 
 
-def test_python_with_mpi_over_two_nodes(more: None, bash: Any) -> None:
+def test_python_with_mpi_over_two_nodes(more: None, bash: Any, session: Session) -> None:
     code = (
         "from mpi4py import MPI; c = MPI.COMM_WORLD; "
-        "print(c.rank, MPI.Get_processor_name(), c.allreduce(c.rank), MPI.Get_library_version()[:8])"
+        "print(c.rank, MPI.Get_processor_name(), c.allreduce(c.rank), MPI.Get_library_version())"
     )
-    said = bash(f"module load mpi && srun -N2 -n2 python -c '{code}'")
-    lines = sorted(re.findall(r"^(\d) (\S+) 1 Open MPI", said, re.MULTILINE))
-    assert [rank for rank, _ in lines] == ["0", "1"], said
-    assert len({host for _, host in lines}) == 2, said
+    said = bash(f"module load mpi && mpirun --version && srun -N2 -n2 python -c '{code}'")
+    version = re.search(r"^mpirun \(Open MPI\) (\S+)$", said, re.MULTILINE)
+    assert version, said
+    # of the MPI that the kernel's modules load
+    pattern = rf"^(\d) (\S+) 1 Open MPI v{re.escape(version[1])},"
+    # the same from a notebook of that kernel: a process there is alone, srun has two nodes
+    kernel = session.kernel("mpi")
+    cell = session.cell(kernel, f"{code}\n!srun -N2 -n2 python -c '{code}' </dev/null")
+    assert re.search(rf"^0 node\d+ 0 Open MPI v{re.escape(version[1])},", cell), cell
+    for text in (said, cell):
+        lines = sorted(re.findall(pattern, text, re.MULTILINE))
+        assert [rank for rank, _ in lines] == ["0", "1"], text
+        assert len({host for _, host in lines}) == 2, text
 
 
 EXPECTED = {

@@ -19,7 +19,9 @@ from cluster.edit_modules import with_module
 from cluster.errors import PracticumError
 from cluster.load import load
 from lmod import build, selftest
+from lmod.jobs import Person
 from lmod.selftest import Outcome, Plan
+from provisioning.ssh import Done
 
 FILES = Path(build.__file__).parent / "files"
 OUTPUT = """\
@@ -147,18 +149,68 @@ def test_mistakes_are_told_in_one_sentence(
     assert sentence in done.stderr
 
 
-def test_a_build_that_fails_is_told_by_its_log() -> None:
-    log = "@step configure\nchecking\n@step make\nmpi.c:3: error: no such thing\nmake: *** [all] Error 2\n"
+@pytest.mark.parametrize(
+    ("log", "sentence"),
+    [
+        # the compiler's word, not make's many after it
+        ("@step configure\nchecking for error: no\n@step make\nmpi.c:3: error: no such thing\n"
+         "make: *** [all] Error 2\nmake: *** [all-recursive] Error 1\n",
+         " at make (job 17): mpi.c:3: error: no such thing;"),
+        ("@step make\nmake: *** [all] Error 2\n", " at make (job 17): make: *** [all] Error 2;"),
+        ("@step configure\nconfigure: error: cannot find sources (VERSION) in /x\n",
+         " at configure (job 17): configure: error: cannot find sources (VERSION) in /x;"),
+        ("@step make\nmpi.c:3: error: x\nslurmstepd: error: *** JOB 17 ON n CANCELLED AT x DUE TO "
+         "TIME LIMIT ***\n", "slurmstepd: error: *** JOB 17 ON n CANCELLED"),
+        ("/x/build.sh: line 9: mktemp: No space left on device\n", " (job 17): /x/build.sh: line 9"),
+        ("", " (job 17): it wrote nothing;"),
+    ],
+)  # fmt: skip
+def test_a_build_that_fails_is_told_by_its_log(log: str, sentence: str) -> None:
     said = build.failure(log, "17", "/home/ines/build.log")
-    assert said == (
-        "the build failed at make (job 17): make: *** [all] Error 2; all of it is in "
-        "/home/ines/build.log"
-    )
-    assert "it wrote nothing" in build.failure("", "17", "x")
+    assert said.startswith("the build failed") and sentence in said
+    assert said.endswith("; all of it is in /home/ines/build.log")
+
+
+@given(st.text())
+def test_any_log_of_a_build_gives_one_line(log: str) -> None:
+    assert len(build.failure(log, "17", "x").splitlines()) == 1
+
+
+def test_a_build_that_cannot_be_is_refused() -> None:
     for word in ("--with-x=$(id)", "x", "--a b"):
         with pytest.raises(PracticumError, match="it must be like --enable-this=that"):
             build.Build("ines", options=(word,)).check()
     build.Build("ines", options=("--enable-mpi-fortran=no", "--disable-io-romio")).check()
+    for version in ("", "4.1.4", "4.1.6"):
+        build.speaks_pmi2(version)
+    with pytest.raises(PracticumError, match=r"Open MPI 5\.0\.7, .* speaks PMIx alone"):
+        build.speaks_pmi2("5.0.7")
+
+
+class Answers:
+    """A connection that has these answers to squeue."""
+
+    def __init__(self, *answers: Done) -> None:
+        self.answers = list(answers)
+
+    def run(self, words: list[str], **_more: Any) -> Done:
+        assert words[0] == "squeue"
+        return self.answers.pop(0)
+
+
+def test_a_job_is_not_over_because_slurm_does_not_answer() -> None:
+    down = Done(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
+    answers = Answers(
+        Done(0, "PENDING Resources\n", ""), down, Done(0, "RUNNING None\n", ""), down,
+        Done(0, "COMPLETING None\n", ""), Done(1, "", "slurm_load_jobs error: Invalid job id specified"),
+    )  # fmt: skip
+    told: list[str] = []
+    person = Person(answers, "ines", "/home/ines")  # type: ignore[arg-type]
+    assert person.wait("17", 60, told.append, seconds=60, every=0) == "COMPLETED"
+    assert [line.partition(" (")[0] for line in told] == [
+        f"job 17: {word}" for word in ("pending", "unknown", "running", "unknown", "completing")
+    ]
+    assert answers.answers == []
 
 
 def test_what_was_built_becomes_a_module_of_cluster_toml(tmp_path: Path) -> None:
@@ -189,9 +241,12 @@ def test_sources_of_packages_become_those_of_source_packages() -> None:
     old = (
         "# deb x\ndeb [arch=amd64] http://d/debian bookworm main\ndeb-src http://d/debian x main\n"
     )
-    assert fetch.sources(old, deb822=False) == old.replace("\ndeb [", "\ndeb-src [")
-    new = "Types: deb deb-src\nURIs: http://d\n\nTypes: deb\nURIs: http://e\n"
-    assert fetch.sources(new, deb822=True).count("Types: deb-src\n") == 2
+    line = "[arch=amd64] http://d/debian bookworm main\n"
+    assert fetch.sources(old, deb822=False) == old.replace(
+        f"\ndeb {line}", f"\ndeb {line}deb-src {line}"
+    )
+    new = "Types: deb\nURIs: http://d\n\nTypes: deb-src deb\nURIs: http://e\n"
+    assert fetch.sources(new, deb822=True).count("Types: deb deb-src\n") == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -94,6 +95,34 @@ def test_a_login_shell_inside_a_session_has_its_modules_again(tmp_path: Path) ->
              "MODULEPATH": str(tmp_path), "MODULEPATH_ROOT": str(tmp_path)},
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
-    # one that the administrator has removed meanwhile keeps no shell from coming up
     assert done.stdout.split() == ["/opt/tool/bin:/usr/bin:/bin", "/usr/bin:/bin"]
-    assert done.stderr == ""
+    # one that the admin has removed meanwhile is named, once, and keeps no shell from coming up
+    assert done.stderr == (
+        "The module tool/1 was loaded, and is not any more: it was removed or replaced. "
+        "module avail shows what there is.\n"
+    )
+
+
+@needs_lmod
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_of_several_modules_only_the_one_that_is_gone_is_missing(
+    tmp_path: Path, shell: str
+) -> None:
+    for name in ("first", "tool", "last"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.lua").write_text(f'prepend_path("PATH", "/opt/{name}")')
+    update = tmp_path / "update.sh"
+    update.write_text(shells.update())
+    inner = f". {Path(shells.INIT).with_name('sh')}; . {update}; echo $PATH"
+    script = (
+        f"module load first tool last; rm {tmp_path}/tool/1.lua; "
+        f"PATH=/usr/bin:/bin {shell} -c '{inner}'"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "BASH_ENV": shells.INIT,
+             "MODULEPATH": str(tmp_path), "MODULEPATH_ROOT": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout.split() == ["/opt/last:/opt/first:/usr/bin:/bin"]
+    assert re.findall(r"The module (\S+) was loaded", done.stderr) == ["tool/1"]
