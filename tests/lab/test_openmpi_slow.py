@@ -75,7 +75,7 @@ def built(lab: Any) -> Iterator[str]:
     """The module of the Open MPI that was built, applied; taken out of cluster.toml afterwards."""
     before = lab.cluster_toml.read_text()
     try:
-        said = practicum(lab, "software", "build", "openmpi", "--cores", "4")
+        said = practicum(lab, "software", "build", "openmpi", "--cores", "3")
         full = re.search(r"^(openmpi/\S+-pmi2) is built", said, re.MULTILINE)
         assert full, said
         practicum(lab, "apply", "--yes")
@@ -107,8 +107,7 @@ def test_a_student_runs_what_was_built_with_pmi2(lab: Any, run_on: Any, built: s
         assert sorted(rank for rank, _ in found) == ["0", "1", "2", "3"], text
         assert len({host for _, host in found}) == 2, text
         assert "pi is about 3.141593" in runs[name]
-    # nothing but PMI-2 brings them together
-    assert len(re.findall(r"^process 0 of 1 on ", runs["none"], re.MULTILINE)) == 4, text
+    assert " of 4 on " not in runs["none"], text  # nothing but PMI-2 brings them together
 
     words = ("selftest", "mpi", "--modules", f"gcc {built}", "--mpi", "pmi2", "--json")
     told = json.loads(next(re.finditer(r"^{.*}$", practicum(lab, *words), re.MULTILINE))[0])

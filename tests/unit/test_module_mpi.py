@@ -258,3 +258,52 @@ def test_an_example_is_valid_and_told_in_the_readme(script: Path) -> None:
     assert script.name in (FILES / "examples/README").read_text()
     if script.name != "dependency.sh":
         assert "#SBATCH --time=" in text and "#SBATCH --mem" in text
+
+
+CONFIGURE = """#!/bin/sh
+echo checking
+[ "{end}" != refuses ] || {{ echo "configure: error: no compiler"; exit 1; }}
+echo "MCA_BUILD_opal_pmix_s2_DSO_TRUE='{pmi2}'" > config.log
+echo "prefix = ${{1#--prefix=}}" > Makefile
+printf 'all:\\n\\t@{all}\\ninstall:\\n\\tmkdir -p $(prefix)/etc $(prefix)/lib/openmpi\\n\\t{install}\\n' \\
+    >> Makefile
+"""
+COMPONENT = "touch $(prefix)/lib/openmpi/mca_pmix_s2.so"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, ""),
+        ({"end": "refuses"}, " at configure (job 17): configure: error: no compiler;"),
+        ({"pmi2": "#"}, " at configure (job 17): error: configure leaves PMI-2 out;"),
+        ({"all": "echo mpi.c:3: error: no; false"}, " at make (job 17): mpi.c:3: error: no;"),
+        ({"install": "true"}, " at install (job 17): error: what was built has no PMI-2;"),
+    ],
+)
+def test_the_builds_script_on_a_source_of_a_few_lines(
+    tmp_path: Path, given: dict[str, str], sentence: str
+) -> None:
+    source, pmi, prefix = tmp_path / "openmpi", tmp_path / "pmi", tmp_path / "prefix"
+    text = {"end": "", "pmi2": "", "all": "true", "install": COMPONENT, **given}
+    for folder in (source, pmi / "lib", tmp_path / "work"):
+        folder.mkdir(parents=True)
+    (pmi / "lib/libpmi2.so.0").write_text("")
+    configure = source / "configure"
+    configure.write_text(CONFIGURE.format(**text))
+    configure.chmod(0o755)
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tmp_path / "openmpi.tar", "openmpi"], check=True)
+    done = subprocess.run(
+        ["bash", FILES / "build_openmpi.sh", tmp_path, pmi, prefix],
+        env={"PATH": "/usr/bin:/bin", "SLURM_TMPDIR": str(tmp_path / "work")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert list((tmp_path / "work").iterdir()) == []
+    if sentence:
+        assert done.returncode != 0 and not done.stdout.rstrip().endswith("@done")
+        assert sentence in build.failure(done.stdout, "17", "x")
+        return
+    assert done.returncode == 0 and done.stdout.endswith("@done\n"), done.stdout
+    assert (prefix / "lib/libpmi2.so.0").exists()
+    settings = (prefix / "etc/openmpi-mca-params.conf").readlink()
+    assert settings == Path("/etc/openmpi/openmpi-mca-params.conf")
