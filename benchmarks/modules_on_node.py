@@ -27,6 +27,8 @@ setenv("{name}_DIR", prefix)
 BRANCHES = ("Core", "Compiler/gcc/12", "MPI/gcc/12/openmpi/4")
 OPENERS = (("Core", "gcc", "12", 1), (BRANCHES[1], "openmpi", "4", 2))
 SETTINGS = Path("/run/benchmark-modules.json")
+# Where Lmod keeps a cache of one's own; it differs by version (8.6 of Debian 12 has the first)
+OWN_CACHES = (".lmod.d/.cache", ".lmod.d/__cache__", ".cache/lmod")
 COMMANDS = {
     "avail": ["avail"],
     "spider": ["spider"],
@@ -91,7 +93,8 @@ class Bench:
         taken = []
         for number in range(self.want["runs"] + 1):
             # without a cache Lmod would keep one of its own at home: each run is the first
-            shutil.rmtree(f"{self.home}/.cache/lmod", ignore_errors=True)
+            for place in OWN_CACHES:
+                shutil.rmtree(f"{self.home}/{place}", ignore_errors=True)
             if cold:
                 self.drop()
             seconds, said = self.timed(words, env)
