@@ -45,6 +45,24 @@ def edit_fstab(text: str, target: str, line: str | None) -> str:
     return "".join(f"{one}\n" for one in result)
 
 
+# Read by systemd when it reads the table: a mount that is there stays as it is
+ONLY_AT_MOUNTING = (
+    "_netdev", "nofail", "x-systemd.after=", "x-systemd.before=", "x-systemd.device-timeout=",
+    "x-systemd.mount-timeout=", "x-systemd.requires=", "x-systemd.wanted-by=",
+)  # fmt: skip
+
+
+def as_mounted(table: str, target: str) -> tuple[str, ...]:
+    """What of ``target``'s line shows in the mount: source, type and options in order; () where
+    there is no line."""
+    rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
+    for row in rows:
+        if len(row) > 3 and row[1] == escape(target):
+            options = [one for one in row[3].split(",") if not one.startswith(ONLY_AT_MOUNTING)]
+            return (row[0], row[2], *options)
+    return ()
+
+
 def mounted(host: Host, target: str) -> bool:
     """Whether something is mounted at ``target`` (an automount point counts)."""
     wanted = escape(target)
@@ -71,32 +89,35 @@ class MountUnit:
         there = wanted and mounted(run.host, self.target)
         if old == new and (there or not wanted):
             return None
+        anew = there and as_mounted(old, self.target) != as_mounted(new, self.target)
         action = "update" if there else "create"
         summary = f"mount {self.wire['source']} at {self.target}"
         if old == new:
             summary += " (it is not mounted)"
-        elif there:
+        elif anew:
             summary += " again, with what changed in /etc/fstab"
+        elif there:
+            summary += " as /etc/fstab says from the next start on"
         change = Change(self.wire["key"], action, summary, unified(FSTAB, old, new))
         content = new.encode("utf-8", "surrogateescape")
         return Work(
             [change],
-            lambda: self._make(run, content, old != new, wanted, there),
+            lambda: self._make(run, content, old != new, anew, wanted and (anew or not there)),
             lambda: run.expect(FSTAB, Seen("file", content, 0o644), follow=True),
             self.wire["notify"],
         )
 
-    def _make(self, run: Run, content: bytes, edited: bool, wanted: bool, there: bool) -> None:
+    def _make(self, run: Run, content: bytes, edited: bool, off: bool, on: bool) -> None:
         run.manifest.intend(self.wire["key"], adopted=False, **self.entry(run, self.wire))
         run.manifest.save()
         run.host.makedirs(self.target)
-        if there and edited:
+        if off:
             take_off(run, self.target, "end what uses it and apply again")
         if edited:
             run.host.write(FSTAB, content, 0o644, 0, 0, follow=True)
             if not run.host.root:
                 run.host.run(["systemctl", "daemon-reload"], timeout=60)
-        if not wanted:
+        if not on:
             return
         if "x-systemd.automount" in self.wire["options"].split(","):
             self._run(run, ["systemctl", "restart", automount(run, self.target)], "see its status")

@@ -27,6 +27,7 @@ from provisioning.resources import (
     Command,
     Directory,
     Group,
+    Mount,
     Package,
     Resource,
     Service,
@@ -228,6 +229,23 @@ def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
     assert result.ok, result.errors
     assert [change.key for change in result.nodes[0].changes] == ["service:web"]
     assert nodes.out("systemctl", "show", "-P", "MainPID", "web") != pid
+
+
+def test_a_mount_is_made_anew_only_for_what_shows_in_it(nodes: Nodes) -> None:
+    def scratch(options: str) -> Mount:
+        return Mount(source="tmpfs", target="/srv/held", fstype="tmpfs", options=options)
+
+    assert nodes.apply(scratch("size=1m")).ok
+    nodes.out("touch", "/srv/held/open")
+    later = nodes.apply(scratch("size=1m,nofail,x-systemd.mount-timeout=300s"))
+    assert later.ok and "next start" in later.nodes[0].changes[0].summary, later
+    assert nodes.there("/srv/held/open")
+    assert "300s" in nodes.out("grep", "/srv/held", "/etc/fstab")
+    anew = nodes.apply(scratch("size=2m,nofail,x-systemd.mount-timeout=300s"))
+    assert anew.ok and not nodes.there("/srv/held/open"), anew
+    assert nodes.out("findmnt", "-no", "SIZE", "/srv/held") == "2M"
+    assert nodes.apply().ok
+    assert nodes.run_on(FIRST, ["findmnt", "/srv/held"]).returncode
 
 
 def test_a_full_disk(nodes: Nodes) -> None:

@@ -345,6 +345,37 @@ def test_a_dead_node_is_told(student: Any, run_on: Any) -> None:
         assert ended(cleo) == "its node failed"
 
 
+# By what Slurm hears first: the job's end from the node that stops it, or the node's return.
+REBOOTED = ("its node failed", "its job was cancelled", "its job ended with an error")
+
+
+@contextmanager
+def only(run_on: Any, node: str) -> Iterator[None]:
+    """Sessions that start meanwhile find no other node."""
+    names = text(run_on("login", ["sinfo", "-h", "-N", "-p", "notebook", "-o", "%N"])).split()
+    others = ",".join(sorted(set(names) - {node}))
+    change = ["scontrol", "update", f"nodename={others}"]
+    text(run_on("login", [*change, "state=drain", "reason=test"]))
+    try:
+        yield
+    finally:
+        text(run_on("login", [*change, "state=resume"]))
+
+
+def test_a_node_that_reboots_is_told_and_takes_sessions_again(student: Any, run_on: Any) -> None:
+    cleo = student("cleo")
+    started(cleo)
+    node = node_of(run_on, cleo)
+    with back_in_service(run_on, node):
+        boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+        before = text(run_on(node, boot))
+        run_on(node, ["systemctl", "reboot"])  # ends this connection too
+        assert ended(cleo) in REBOOTED
+        until(lambda: run_on(node, boot).stdout not in ("", before), 180)
+    with only(run_on, node):
+        started(cleo)
+
+
 # --- other people's doors -----------------------------------------------------------------------
 
 # In a terminal of ada's session: her certificate and token, tried on others.

@@ -118,6 +118,26 @@ def test_what_comes_over_the_network(line: str, remote: bool) -> None:
     assert mounts.over_network(f"# static\n{line}\n", "/home") is remote
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("ro,x-systemd.device-timeout=30s", "ro,x-systemd.device-timeout=300s,nofail", True),
+        ("ro,x-systemd.automount", "ro", False),
+        ("ro,x-systemd.idle-timeout=60", "ro,x-systemd.idle-timeout=600", False),
+        ("ro", "rw,x-systemd.device-timeout=30s", False),
+    ],
+)
+def test_what_is_for_the_next_start_moves_no_mount(old: str, new: str, same: bool) -> None:
+    """Nobody's open files are worth a time limit at boot."""
+
+    def shows(options: str) -> tuple[str, ...]:
+        return mounts.as_mounted(f"#\n/dev/sdb1\t/srv ext4 {options} 0 0\n", "/srv")
+
+    assert (shows(old) == shows(new)) is same
+    assert shows(old)[:2] == ("/dev/sdb1", "ext4")
+    assert mounts.as_mounted("#/dev/sdb1 /srv ext4 ro\n", "/srv") == ()
+
+
 # -- a server that is away
 
 ROW = "36 35 0:40 / {target} rw,relatime shared:1 - {kind} {source} {options}\n"
