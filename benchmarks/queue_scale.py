@@ -86,7 +86,7 @@ class Login:
     def restart_slurm(self) -> None:
         self.run("systemctl", "restart", "slurmctld")
         limit = time.monotonic() + 60
-        while "UP" not in self.run("scontrol", "ping"):
+        while "UP" not in self.run("sh", "-c", "scontrol ping || true"):
             if time.monotonic() > limit:
                 raise SystemExit("slurmctld does not come back")
             time.sleep(0.5)

@@ -54,7 +54,7 @@ from spawners.options import Choice, OptionError
 from spawners.places import Place, Slurm
 from spawners.running import RunningSession
 from spawners.waiting import Stage, too_late
-from spawners.watcher import STARTING, Kind
+from spawners.watcher import STARTING, Kind, View
 
 SPARE = 2  # seconds before JupyterHub's own limit, to say why
 
@@ -136,7 +136,7 @@ class PracticumSpawner(RunningSession):
     async def start(self) -> tuple[str, int]:
         """Submit, wait for the job and for its server's port. SessionError tells what failed."""
         self._stage, self._failure, self._port, self._given = Stage.SUBMITTING, "", 0, False
-        self._ended, self._stopping = "", False
+        self._ended, self._stopping, self._view = "", False, View(Kind.UNKNOWN)
         self._news.clear()
         self._awaiting = True
         try:
@@ -230,7 +230,9 @@ class PracticumSpawner(RunningSession):
             self._news.clear()
             if self._failure:
                 raise SessionError(f"Your session could not start: {self._failure.rstrip('.')}.")
-            self._view = view = await self._look(max_age)
+            if not (self._port and self._view.node):  # else all is known without a question
+                self._view = await self._look(max_age)
+            view = self._view
             if view.kind is Kind.GONE and not self._failure:
                 why = words.ending(view.state, view.record)
                 raise SessionError(f"Your session ended before it was ready: {why}.")
@@ -246,7 +248,7 @@ class PracticumSpawner(RunningSession):
                 await self._news.wait()
         except TimeoutError:
             return STARTING
-        return 0.0
+        return STARTING if self._view.node else 0.0
 
     async def hand_over(self) -> dict[str, Any] | None:
         """What a session needs, secrets included, once; None the second time."""
@@ -282,7 +284,9 @@ class PracticumSpawner(RunningSession):
         TLS. NotYetError while Slurm does not say which node that is."""
         if not self.internal_ssl:
             return {}
-        view = self._view if self._view.node else await self._look(0)
+        if not self._view.node:
+            self._view = await self._look(0)
+        view = self._view
         if not view.node:
             raise NotYetError("Slurm does not say yet on which node this session runs.")
         address, limit = self.address_of(view.node), seconds(self._chosen().time)

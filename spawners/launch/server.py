@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import time
@@ -47,7 +48,18 @@ def make_server(listening: socket.socket, args: list[str], extensions: list[str]
     config = {"jpserver_extensions": dict.fromkeys(extensions, True)}
     # With this set, the server does not search its configuration for more extensions.
     JupyterHubSingleUser.serverapp_config = config
-    return JupyterHubSingleUser.initialize_server(argv=args)
+    server = JupyterHubSingleUser.initialize_server(argv=args)
+    server.kernel_spec_manager.kernel_dirs = kernel_folders()
+    return server
+
+
+def kernel_folders() -> list[str]:
+    """Jupyter's own list of where kernelspecs are. For the last of them it would import the whole
+    of IPython when the first kernel starts, to be told ~/.ipython."""
+    from jupyter_core.paths import jupyter_path  # noqa: PLC0415
+
+    own = os.environ.get("IPYTHONDIR") or os.path.expanduser("~/.ipython")  # noqa: PTH111
+    return [*jupyter_path("kernels"), os.path.join(own, "kernels")]  # noqa: PTH118
 
 
 # What JupyterHub's part for sessions imports and does not use: the hub's pages (for the name of
