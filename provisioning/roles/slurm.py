@@ -95,7 +95,8 @@ def conf_server(cluster: Cluster) -> str:
 
 
 # Debian's unit waits for a slurm.conf that a configless node never has. A controller that is
-# away at boot is waited for rather than given up on; homes are mounted before jobs start.
+# away at boot is waited for rather than given up on; homes are mounted before jobs start, and
+# taken off after the jobs of a node that goes down have ended.
 SLURMD_UNIT = f"""[Unit]
 ConditionPathExists=
 After=munge.service remote-fs.target network-online.target
@@ -103,6 +104,7 @@ Wants=network-online.target
 
 [Service]
 ExecStartPost=-{FOLDER}/slurmd-registered
+ExecStopPost=-{FOLDER}/slurmd-stopped
 Restart=on-failure
 RestartSec=5
 """

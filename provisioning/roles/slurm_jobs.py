@@ -45,7 +45,8 @@ def health_conf(context: Context) -> str:
 
 def jobs(context: Context) -> list[Resource]:
     """Scripts are there before slurmd starts. Other roles put theirs into the three folders."""
-    names = ["slurm-prolog", "slurm-epilog", "slurm-taskprolog", "slurmd-registered"]
+    names = ["slurm-prolog", "slurm-epilog", "slurm-taskprolog", "slurmd-registered",
+             "slurmd-stopped"]  # fmt: skip
     found: list[Resource] = [
         Directory(path=FOLDER),
         Directory(path="/etc/practicum"),
