@@ -257,15 +257,19 @@ def _nothing(work: Work, name: str) -> str:
             f"Expected: a job {called}in the account {accounting.account!r}. Seen: none.{known} "
             "The job name is set by `#SBATCH --job-name`, the account by `--account`."
         )
-    late = [job for job in same if (job.submitted or 0) > accounting.window.closes]
-    early = [job for job in same if (job.submitted or 0) < accounting.window.opens]
-    if len(early) == len(same):
+    last = same[-1]
+    if (last.submitted or 0) < accounting.window.opens:
         why = "submitted before the assignment was released"
-    elif len(late) == len(same):
+    elif (last.submitted or 0) > accounting.window.closes:
         why = "submitted after your deadline"
+    elif last.ended is None and accounting.read_at <= accounting.window.closes:
+        why = "not over when this was graded"
     else:
         why = "not over by your deadline"
-    return f"You have a job {called}({same[-1].label}), but it was {why}, so it does not count."
+    jobs = f"You have a job {called}({last.label}), but it was"
+    if len(same) > 1:
+        jobs = f"You have {len(same)} jobs {called}, and none counts: the last, {last.label}, was"
+    return f"{jobs} {why}, so it earns no points."
 
 
 def recomputed(right: bool, expected: str, seen: str, advice: str = "") -> Verdict:

@@ -16,6 +16,7 @@ from coursework.clustertests import Criterion, Finding, Run, Work
 
 Range = tuple[float | None, float | None]
 MB = 1024 * 1024
+_COUNTED = ("core", "node", "task", "requeue")
 
 _STATES = {
     JobState.TIMEOUT: "It ran into its time limit: ask for more with --time, or do less.",
@@ -76,8 +77,8 @@ def asked(
         job = run.job
         memory = job.requested.memory
         parts = [
-            ("cores", cpus, job.requested.cpus),
-            ("nodes", nodes, job.requested.nodes),
+            ("core", cpus, job.requested.cpus),
+            ("node", nodes, job.requested.nodes),
             ("MB of memory", memory_mb, None if memory is None else memory / MB),
             ("seconds of time limit", time_limit, job.time_limit),
         ]
@@ -85,8 +86,8 @@ def asked(
         good = [_within(wanted, seen) for _, wanted, seen in looked]
         return Finding(
             sum(good) / len(good),
-            "a request for " + ", ".join(f"{_words(wanted)} {word}" for word, wanted, _ in looked),
-            ", ".join(f"{_number(seen)} {word}" for word, _, seen in looked),
+            "a request for " + ", ".join(_words(wanted, word) for word, wanted, _ in looked),
+            ", ".join(_words((seen, seen), word) for word, _, seen in looked),
             "These are set by #SBATCH lines; a request that fits starts sooner and wastes nothing.",
         )
 
@@ -163,7 +164,8 @@ def tasks(count: int, *, each_cpu: float = 0) -> Criterion:
         if fit and not worked:
             least = max(step.least_cpu or 0 for step in fit)
             return Finding(0, wanted, f"a task that used only {least} s", "Did every rank work?")
-        seen = f"steps of at most {most} tasks" if not fit else f"a step of {count} tasks"
+        seen = f"steps of at most {_words((most, most), 'task')}" if most else "nothing by srun"
+        seen = f"a step of {count} tasks" if fit else seen
         advice = "Start the program once, with srun, in a job with --ntasks."
         return Finding(float(bool(worked)), wanted, seen, advice)
 
@@ -177,7 +179,8 @@ def on_nodes(count: int) -> Criterion:
         used = [len(step.nodes) for job in run.jobs for step in job.sruns]
         most = max(used or [len(job.nodes) for job in run.jobs])
         ok = count in used if used else most == count
-        return Finding(float(ok), f"ranks on {count} nodes", f"{most}", "Ask with --nodes.")
+        advice = "Ask with --nodes, and start the program with srun, which uses all of them."
+        return Finding(float(ok), f"ranks on {count} nodes", _words((most, most), "node"), advice)
 
     return Criterion(check)
 
@@ -227,7 +230,9 @@ def requeued(times: int = 1) -> Criterion:
 
     def check(run: Run, _work: Work) -> Finding:
         seen = max(job.restarts for job in run.jobs)
-        return Finding(float(seen >= times), f"{times} requeue or more", f"{seen}")
+        advice = "Submit it with --requeue; scontrol requeue JOBID puts it back while it runs."
+        told = _words((seen, seen), "requeue")
+        return Finding(float(seen >= times), f"{times} requeue or more", told, advice)
 
     return Criterion(check)
 
@@ -318,15 +323,20 @@ def _within(wanted: Range, seen: float | None) -> bool:
     return (least is None or seen >= least) and (most is None or seen <= most)
 
 
-def _words(wanted: Range) -> str:
+def _words(wanted: Range, of: str = "") -> str:
+    """A range for people; ``of`` is what is counted: a noun in the singular, or a unit."""
     least, most = wanted
     if least == most:
-        return _number(least)
-    if most is None:
-        return f"at least {_number(least)}"
-    if least is None:
-        return f"at most {_number(most)}"
-    return f"{_number(least)} to {_number(most)}"
+        text = _number(least)
+    elif most is None:
+        text = f"at least {_number(least)}"
+    elif least is None:
+        text = f"at most {_number(most)}"
+    else:
+        text = f"{_number(least)} to {_number(most)}"
+    if of in _COUNTED and not least == most == 1:
+        of += "s"
+    return f"{text} {of}" if of else text
 
 
 def _number(value: float | None) -> str:

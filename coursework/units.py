@@ -11,6 +11,7 @@ from coursework.layout import LIBRARY, SECRETS, Layout
 PYTHON = "/opt/practicum/current/bin/python"
 AS_GRADER = f"{LIBRARY}/as-grader"
 EXCHANGE = "practicum_session.exchange"
+STUBS = "practicum_session.stubs"
 
 
 def as_grader() -> str:
@@ -38,6 +39,8 @@ def nbgrader_config(places: Layout) -> str:
     """Read by every nbgrader of the course, formgrader's too."""
     students = list(places.course.students)
     return f"""# Written by practicum. The course's own settings: {places.root}/nbgrader_config.py
+from {STUBS} import steps
+
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = {places.course.name!r}
 c.CourseDirectory.root = {str(places.root)!r}
@@ -50,6 +53,7 @@ c.ExchangeFactory.collect = "{EXCHANGE}.Collect"
 c.ExchangeFactory.release_feedback = "{EXCHANGE}.ReleaseFeedback"
 c.ExchangeFactory.fetch_feedback = "{EXCHANGE}.FetchFeedback"
 c.CourseExchange.students = {students!r}
+c.GenerateAssignment.preprocessors = steps()
 """
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from cluster.slurm import Query, SlurmError
 from coursework import notebooks, snapshot
 from coursework import recording as records
-from coursework.accounting import Accounting, Window
+from coursework.accounting import Accounting, Job, Window
 from coursework.clustertests import Verdict, Work
 from coursework.notebooks import Cell, Source
 
@@ -31,6 +31,18 @@ ACCOUNT = "class"  # every student of a lab is in it
 KINDS = ("right", "half", "cheat")
 EXAMPLE = "pi-by-chance"
 LIMIT = 1500  # seconds for one assignment on a busy machine
+# What half of the work earns, by test; those that are not named here earn all.
+HALF: dict[str, dict[str, float]] = {
+    "1-first-job": {"hello": 3, "two": 0, "accounting": 1.5},
+    "2-ask": {"fit": 4, "wide": 1, "pair": 2},
+    "3-break": {"slow-mended": 1.5, "hungry-mended": 1.5, "careful": 2.25, "repaired": 0},
+    "4-arrays": {"throttle": 0, "rest": 0},
+    "5-pipeline": {"simulate": 2, "never": 0},
+    "6-parallel": {"threads": 2.14, "ranks": 3.75, "hybrid": 2.55},
+    "7-scaling": {"scale": 3, "measured": 1.5, "gbm": 0, "gbm-ranks": 0},
+    "8-real-code": {"steps": 2.5, "filler": 0},
+    EXAMPLE: {"darts": 3},
+}
 _HEAD = "title: -\ngoal: -\nminutes: -\nneeds: -\ngraded: -\n---\n"
 _PLAYER = r"""
 import base64, getpass, json, os, pathlib, shutil, subprocess, sys
@@ -116,7 +128,7 @@ def program(name: str, source: Source, course: str = ACCOUNT, *, fetched: bool =
 
 def play(run_on: Any, student: str, name: str, kind: str, course: str = ACCOUNT) -> Work:
     """Play it as that student on the login node, and read the accounting afterwards."""
-    opens = _now(run_on)
+    opens = now(run_on)
     text = program(name, submission(name, kind), course)
     done = run_on("login", ["python3", "-"], user=student, input=text, timeout=LIMIT)
     *said, last = done.stdout.rstrip("\n").split("\n")
@@ -124,20 +136,24 @@ def play(run_on: Any, student: str, name: str, kind: str, course: str = ACCOUNT)
     if done.returncode or not last.startswith("HANDED IN "):
         raise AssertionError(f"{name} ({kind}) did not end well: {last}\n{done.stderr}")
     files = json.loads(last.removeprefix("HANDED IN "))
-    window = Window(opens, _now(run_on) + 3600)
-    accounting = _settled(lambda: snapshot.take(student, course, window, ask=asker(run_on)))
+    window = Window(opens, now(run_on) + 3600)
+    accounting = settled(lambda: snapshot.take(student, course, window, ask=asker(run_on)))
     # played side by side with others, as here, each keeps the jobs of its own folder
     own = tuple(job for job in accounting.jobs if job.work_dir.endswith(f"/play/{name}"))
-    accounting = replace(accounting, jobs=own)
+    accounting = only(accounting, own)
     handed_in = {file: content.encode() for file, content in files.items()}
     return Work(student, name, accounting, handed_in)
 
 
-def _now(run_on: Any) -> int:
+def only(accounting: Accounting, jobs: tuple[Job, ...]) -> Accounting:
+    return replace(accounting, jobs=jobs)
+
+
+def now(run_on: Any) -> int:
     return int(run_on("login", ["date", "+%s"]).stdout)
 
 
-def _settled(take: Callable[[], Accounting]) -> Accounting:
+def settled(take: Callable[[], Accounting]) -> Accounting:
     """The database is told a moment after the queue: ask until every job is over there."""
     end = time.monotonic() + 120
     while True:
@@ -158,6 +174,12 @@ def asker(run_on: Any) -> Any:
         return query.read(done.stdout)
 
     return ask
+
+
+def expected(name: str, kind: str) -> dict[str, float]:
+    """Points of each test of an assignment that such a submission earns."""
+    full = {cell.name: float(cell.points) for cell in loaded(name).tests}
+    return {"right": full, "half": {**full, **HALF[name]}, "cheat": dict.fromkeys(full, 0.0)}[kind]
 
 
 def recording(name: str, kind: str) -> Path:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -30,13 +32,23 @@ def practicum(lab: Any, *words: str) -> str:
     return done.stdout
 
 
-def test_silicon_converges_on_two_cores(lab: Any, run_on: Any) -> None:
+@contextmanager
+def espresso(lab: Any) -> Iterator[None]:
+    """A lab that has it as a module."""
     before = lab.cluster_toml.read_text()
     try:
-        practicum(lab, "module", "add", "quantum-espresso/6.7", "--package", "quantum-espresso", "--package", "quantum-espresso-data",
-                  "--under", "gcc", "--under", "openmpi",
+        practicum(lab, "module", "add", "quantum-espresso/6.7", "--package", "quantum-espresso",
+                  "--package", "quantum-espresso-data", "--under", "gcc", "--under", "openmpi",
                   "--env", "ESPRESSO_PSEUDO=/usr/share/espresso/pseudo")  # fmt: skip
         practicum(lab, "apply", "--yes")
+        yield
+    finally:
+        lab.cluster_toml.write_text(before)
+        practicum(lab, "apply", "--yes")
+
+
+def test_silicon_converges_on_two_cores(lab: Any, run_on: Any) -> None:
+    with espresso(lab):
         script = f"rm -rf {FOLDER} && cp -r /nfs/apps/examples {FOLDER} && cd {FOLDER} && "
         done = run_on("login", ["bash", "-lc", script + "sbatch --wait silicon.sh"], user="ada",
                       timeout=1800)  # fmt: skip
@@ -46,6 +58,3 @@ def test_silicon_converges_on_two_cores(lab: Any, run_on: Any) -> None:
         assert re.search(r"Parallel version \(MPI\), running on +2 processors", text), text[:2000]
         energy = re.search(r"^! +total energy += +(-[\d.]+) Ry", text, re.MULTILINE)
         assert energy and abs(float(energy[1]) - ENERGY) < 1e-4, energy
-    finally:
-        lab.cluster_toml.write_text(before)
-        practicum(lab, "apply", "--yes")

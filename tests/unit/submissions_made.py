@@ -269,10 +269,10 @@ def real_code() -> Made:
     lives = f"resumed at step 5000000 with {value}\n"
     made.add("steps", f"{lives}after 100000000 steps: {final}\n", restarts=1)
     hold = made.add("hold", elapsed=60, **asked(4))
-    wide = made.add("wide", submitted=hold.started, eligible=hold.started, **asked(8, 2))
+    whole = made.add("whole", submitted=hold.started, eligible=hold.started, **asked(8, 2))
     made.add("filler", submitted=(hold.started or 0) + 2, eligible=(hold.started or 0) + 2,
              started=(hold.started or 0) + 10, elapsed=10, time_limit=60)  # fmt: skip
-    assert wide.started is not None
+    assert whole.started is not None
     made.say("answers.json", {"core_seconds": 30 * 2 + 30 + 60 * 4 + 30 * 8 + 10})
     return made
 

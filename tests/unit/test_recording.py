@@ -84,7 +84,7 @@ def test_tests_are_tried(tried: tuple[str, str], capsys: pytest.CaptureFixture[s
     assert run(["assignment", "try", *tried]) == 0
     told = capsys.readouterr().out
     assert "rest: 2 of 4" in told
-    assert "Expected: a request for 1 cores. Seen: 2 cores." in told
+    assert "Expected: a request for 1 core. Seen: 2 cores." in told
     assert "together: 2 of 4" in told
 
 
