@@ -90,9 +90,14 @@ def grade(notebook: Mapping[str, Any], work: Work) -> tuple[Graded, ...]:
 
 
 def read_notebook(path: Path) -> Mapping[str, Any]:
+    """:func:`notebook` of a file."""
+    return notebook(disk.read(path), str(path))
+
+
+def notebook(text: str, path: str) -> Mapping[str, Any]:
     """A notebook's JSON. PracticumError when it is none, or holds no cluster test."""
     try:
-        value = json.loads(disk.read(path))
+        value = json.loads(text)
     except ValueError:
         value = None
     cells = value.get("cells") if isinstance(value, dict) else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json as to_json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -99,14 +102,17 @@ def record(
 
 @app.command("try")
 def try_tests(
-    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="The source notebook.")],
+    notebook: Annotated[
+        Path,
+        typer.Argument(metavar="NOTEBOOK", help="COURSE/ASSIGNMENT, or a source notebook's file."),
+    ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.")],
     json: Json = False,
 ) -> None:
     """Run a notebook's cluster tests on a recording, and show points and feedback."""
     from coursework import recording
 
-    found = recording.grade(recording.read_notebook(notebook), recording.load(file))
+    found = recording.grade(_source(notebook), recording.load(file))
     if json:
         rows = [
             {"test": one.cell, "points": one.points, "earned": one.earned,
@@ -120,3 +126,24 @@ def try_tests(
             typer.echo(f"    {line}")
     total = sum(one.points for one in found)
     typer.echo(f"together: {sum(one.earned for one in found):g} of {total:g}")
+
+
+def _source(notebook: Path) -> Mapping[str, Any]:
+    """A notebook of one's own, or that of a course which one teaches, as COURSE/ASSIGNMENT."""
+    from cluster.errors import PracticumError
+    from coursework import recording
+    from coursework.session.wire import WireError, read_body
+    from practicum import grader
+
+    if notebook.suffix or notebook.exists() or len(notebook.parts) != 2:
+        return recording.read_notebook(notebook)
+    course, name = notebook.parts
+    head, _, body = grader.ask("get", course, name).partition("\n")
+    size, sha256 = head.split()
+    try:
+        files = dict(read_body(io.BytesIO(base64.b64decode(body)), int(size), sha256))
+    except WireError as error:
+        raise PracticumError(f"{notebook} was not read: {error}") from None
+    if f"{name}.ipynb" not in files:
+        raise PracticumError(f"{course} has no {name}/{name}.ipynb: name the notebook's file")
+    return recording.notebook(files[f"{name}.ipynb"].decode(errors="replace"), str(notebook))

@@ -84,8 +84,8 @@ def create(  # noqa: PLR0913, PLR0917  each is an option
     rewrite(file, with_course(_text(file), {**values, "students": names}))
     typer.echo(f"course {name}: {len(names)} students, taught by {', '.join(instructor)}")
     applied = _bring(file, apply=apply, yes=yes)
-    if with_assignments and applied and grader.AS_GRADER.exists():
-        _tell("bring", name)
+    if with_assignments and applied:
+        typer.echo(grader.by_admin(_load(file), file, name, "bring"))
     elif with_assignments:
         typer.echo(f"then, on the login node: practicum assignment put {name}")
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cluster.model import Cluster
 
 AS_GRADER = Path("/usr/local/lib/practicum/as-grader")
 PUBLIC = Path("/etc/practicum/cluster.json")
@@ -31,6 +35,23 @@ def refused(course: str, said: str) -> str:
     if "password is required" in said or "not allowed" in said:
         return f"you do not teach {course}"
     return said
+
+
+def by_admin(cluster: Cluster, file: Path, name: str, verb: str) -> str:
+    """What the verb says, asked over SSH by whoever may apply, from wherever that is.
+    PracticumError with its reason."""
+    from cluster.errors import PracticumError
+    from cluster.model import NodeRole
+    from provisioning.ssh import Remote, ssh_target
+
+    course = next(one for one in cluster.courses if one.name == name)
+    target = ssh_target(cluster, cluster.first(NodeRole.LOGIN), file.resolve().parent)
+    with Remote(target) as remote:
+        words = ["runuser", "-u", course.grader, "--", str(AS_GRADER), verb, name]
+        done = remote.run(words, timeout=LIMIT)
+    if done.code:
+        raise PracticumError(done.said or f"{verb} failed")
+    return done.out.rstrip("\n")
 
 
 def ask(verb: str, course: str, *words: str, stdin: bytes = b"") -> str:

@@ -82,8 +82,11 @@ class Course:
 
 
 @contextmanager
-def courses(lab: Any, run_on: Any, *made: tuple[str, list[str], list[str]]) -> Iterator[list[Any]]:
+def courses(
+    lab: Any, run_on: Any, *made: tuple[str, list[str], list[str]], with_assignments: bool = False
+) -> Iterator[list[Any]]:
     """Courses (name, instructors, students), applied; afterwards the lab is as it was."""
+    how = ["--yes", "--with-assignments"] if with_assignments else ["--no-apply"]
     path: Path = lab.cluster_toml
     before = {one: one.read_bytes() for one in (path, secrets_path(path))}
     words = ["--file", str(path)]
@@ -93,9 +96,10 @@ def courses(lab: Any, run_on: Any, *made: tuple[str, list[str], list[str]]) -> I
             roster.write_text("username\n" + "".join(f"{one}\n" for one in students))
             teachers = [word for one in instructors for word in ("--instructor", one)]
             assert not practicum(["course", "create", name, *teachers, "--students", str(roster),
-                                  "--no-apply", *words])  # fmt: skip
+                                  *how, *words])  # fmt: skip
             roster.unlink()
-        apply(path)
+        if not with_assignments:
+            apply(path)
         yield [Course(run_on, name) for name, _instructors, _students in made]
     finally:
         gone = load(path).courses

@@ -12,6 +12,8 @@ import pytest
 from courses import Course, courses
 from played_class import KINDS, Played, gradebook, played
 
+from coursework import notebooks
+
 pytestmark = pytest.mark.lab
 
 NAMES = ("1-first-job", "5-pipeline")
@@ -19,8 +21,14 @@ NAMES = ("1-first-job", "5-pipeline")
 
 @pytest.fixture(scope="module")
 def course(lab: Any, run_on: Any) -> Iterator[Course]:
-    with courses(lab, run_on, ("asg", ["ines"], list(KINDS))) as made:
+    with courses(lab, run_on, ("asg", ["ines"], list(KINDS)), with_assignments=True) as made:
         yield made[0]
+
+
+def test_a_new_course_has_them_all(course: Course) -> None:
+    put = ["practicum", "assignment", "put", course.name]
+    said = course.run_on("login", put, user="ines").stdout
+    assert said == "".join(f"{name}: is there, and stays as it is\n" for name in notebooks.names())
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +48,12 @@ def test_feedback_says_what_was_expected_and_what_was_seen(found: Played) -> Non
     assert "Slurm knows no such job of yours" in told["cleo"]
 
 
-def test_the_gradebook_has_them_and_putting_again_changes_nothing(
-    course: Course, found: Played
-) -> None:
+def test_the_gradebook_has_them(course: Course, found: Played) -> None:
     marks = gradebook(course)
     for name in NAMES:
         assert [marks[name, who] for who in KINDS] == [
             found.graded[name][who]["score"] for who in KINDS
         ]
-    put = ["practicum", "assignment", "put", course.name, *NAMES]
-    again = course.run_on("login", put, user="ines")
-    assert again.stdout == "".join(f"{name}: is there, and stays as it is\n" for name in NAMES)
 
 
 def test_a_job_script_is_not_handed_out_with_python_in_it(course: Course, found: Played) -> None:

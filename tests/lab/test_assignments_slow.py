@@ -25,7 +25,7 @@ NAMES = (*(name for name in notebooks.names() if name != "8-real-code"), playing
 
 @pytest.fixture(scope="module")
 def found(lab: Any, run_on: Any) -> Iterator[Played]:
-    with courses(lab, run_on, ("asg", ["ines"], list(KINDS))) as made:
+    with courses(lab, run_on, ("asg", ["ines"], list(KINDS)), with_assignments=True) as made:
         yield played(made[0], *NAMES)
 
 

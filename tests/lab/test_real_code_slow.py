@@ -20,7 +20,8 @@ NAME = "8-real-code"
 
 @pytest.fixture(scope="module")
 def found(lab: Any, run_on: Any) -> Iterator[Played]:
-    with espresso(lab), courses(lab, run_on, ("asg", ["ines"], list(KINDS))) as made:
+    course = ("asg", ["ines"], list(KINDS))
+    with espresso(lab), courses(lab, run_on, course, with_assignments=True) as made:
         yield played(made[0], NAME)
 
 
