@@ -211,11 +211,10 @@ def judge(run: Run, work: Work, criteria: Iterable[Criterion]) -> Verdict:
         lines.append(_line(finding))
         if one.essential and finding.earned != 1:
             missed = True
+            lines[-1] = replace(lines[-1], text=f"{lines[-1].text} Without this, no points.")
         if finding.earned is not None:
             earned += one.weight * min(max(finding.earned, 0.0), 1.0)
             weights += one.weight
-    if missed:
-        lines.append(Line(False, "Something essential is missing, so this run earns no points."))
     share = 0.0 if missed or not weights else earned / weights
     return Verdict(share, tuple(lines), run)
 

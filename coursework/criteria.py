@@ -77,18 +77,18 @@ def asked(
         job = run.job
         memory = job.requested.memory
         parts = [
-            ("core", cpus, job.requested.cpus),
-            ("node", nodes, job.requested.nodes),
-            ("MB of memory", memory_mb, None if memory is None else memory / MB),
-            ("seconds of time limit", time_limit, job.time_limit),
+            ("{} core", "--ntasks and --cpus-per-task", cpus, job.requested.cpus),
+            ("{} node", "--nodes", nodes, job.requested.nodes),
+            ("{} MB of memory", "--mem", memory_mb, None if memory is None else memory / MB),
+            ("a time limit of {}", "--time", time_limit, job.time_limit),
         ]
-        looked = [(word, wanted, seen) for word, wanted, seen in parts if wanted]
-        good = [_within(wanted, seen) for _, wanted, seen in looked]
+        looked = [(word, option, wanted, seen) for word, option, wanted, seen in parts if wanted]
+        missed = [option for _, option, wanted, seen in looked if not _within(wanted, seen)]
         return Finding(
-            sum(good) / len(good),
-            "a request for " + ", ".join(_words(wanted, word) for word, wanted, _ in looked),
-            ", ".join(_words((seen, seen), word) for word, _, seen in looked),
-            "These are set by #SBATCH lines; a request that fits starts sooner and wastes nothing.",
+            1 - len(missed) / len(looked),
+            "a request for " + ", ".join(_words(wanted, word) for word, _, wanted, _ in looked),
+            ", ".join(_words((seen, seen), word) for word, _, _, seen in looked),
+            f"Set by {' and '.join(missed)}: a request that fits starts sooner and wastes nothing.",
         )
 
     return Criterion(check)
@@ -164,7 +164,7 @@ def tasks(count: int, *, each_cpu: float = 0) -> Criterion:
         if fit and not worked:
             least = max(step.least_cpu or 0 for step in fit)
             return Finding(0, wanted, f"a task that used only {least} s", "Did every rank work?")
-        seen = f"steps of at most {_words((most, most), 'task')}" if most else "nothing by srun"
+        seen = f"steps of at most {_words((most, most), '{} task')}" if most else "nothing by srun"
         seen = f"a step of {count} tasks" if fit else seen
         advice = "Start the program once, with srun, in a job with --ntasks."
         return Finding(float(bool(worked)), wanted, seen, advice)
@@ -180,7 +180,9 @@ def on_nodes(count: int) -> Criterion:
         most = max(used or [len(job.nodes) for job in run.jobs])
         ok = count in used if used else most == count
         advice = "Ask with --nodes, and start the program with srun, which uses all of them."
-        return Finding(float(ok), f"ranks on {count} nodes", _words((most, most), "node"), advice)
+        return Finding(
+            float(ok), f"ranks on {count} nodes", _words((most, most), "{} node"), advice
+        )
 
     return Criterion(check)
 
@@ -212,14 +214,16 @@ def after(name: str) -> Criterion:
     it in --dependency."""
 
     def check(run: Run, work: Work) -> Finding:
-        wanted = f"a job that waits for {name!r} by --dependency=afterok"
+        wanted = f"a job that waits for {name!r} by --dependency"
         named = set(run.job.depends_on)
         for first in work.runs(name):
             ids = {first.job.array_id, *(job.job_id for job in first.jobs)}
             if named & ids and all(waited_for(run.job, job) for job in first.jobs):
                 return Finding(1, wanted, f"it waited for {first.label}")
         if not named:
-            return Finding(0, wanted, "no --dependency", "Use sbatch --dependency=afterok:ID.")
+            return Finding(
+                0, wanted, "no --dependency", "Use sbatch --dependency=afterok:ID (or afterany:ID)."
+            )
         return Finding(0, wanted, f"a dependency on {sorted(named)}, which it did not wait for")
 
     return Criterion(check)
@@ -231,7 +235,7 @@ def requeued(times: int = 1) -> Criterion:
     def check(run: Run, _work: Work) -> Finding:
         seen = max(job.restarts for job in run.jobs)
         advice = "Submit it with --requeue; scontrol requeue JOBID puts it back while it runs."
-        told = _words((seen, seen), "requeue")
+        told = _words((seen, seen), "{} requeue")
         return Finding(float(seen >= times), f"{times} requeue or more", told, advice)
 
     return Criterion(check)
@@ -302,10 +306,30 @@ def that(condition: Callable[[Run, Work], bool], expected: str, seen: str = "not
     return Criterion(check)
 
 
-def output_of(run: Run, work: Work) -> str:
-    """The run's output file, if it was handed in under its default name or that of --output.
+def output(
+    condition: Callable[[Run, Work], bool], expected: str, seen: str = "something else"
+) -> Criterion:
+    """What the run printed, by :func:`output_of`: told apart from a file that was not handed in."""
 
-    The student's words, as every file."""
+    def check(run: Run, work: Work) -> Finding:
+        name, wanted = output_name(run), f"an output file with {expected}"
+        if condition(run, work):
+            return Finding(1, wanted, name)
+        if name not in work.files:
+            advice = "It must lie in the assignment's folder when you hand in."
+            return Finding(0, wanted, f"no {name} among the files handed in", advice)
+        return Finding(0, wanted, f"{seen} in {name}")
+
+    return Criterion(check)
+
+
+def output_of(run: Run, work: Work) -> str:
+    """The run's output file, "" if it was not handed in. The student's words, as every file."""
+    return work.text(output_name(run))
+
+
+def output_name(run: Run) -> str:
+    """Its name, without folders, as --output says, or Slurm's default."""
     job = run.job
     name = job.options.get("output", "")
     array = str(job.array_id or job.job_id)
@@ -313,7 +337,7 @@ def output_of(run: Run, work: Work) -> str:
                      ("%x", job.name), ("%u", job.user)):  # fmt: skip
         name = name.replace(old, new)
     default = f"slurm-{job.label}.out" if job.array_id else f"slurm-{job.job_id}.out"
-    return work.text(PurePosixPath(name).name if name else default)
+    return PurePosixPath(name).name if name else default
 
 
 def _within(wanted: Range, seen: float | None) -> bool:
@@ -323,20 +347,32 @@ def _within(wanted: Range, seen: float | None) -> bool:
     return (least is None or seen >= least) and (most is None or seen <= most)
 
 
-def _words(wanted: Range, of: str = "") -> str:
-    """A range for people; ``of`` is what is counted: a noun in the singular, or a unit."""
+def _words(wanted: Range, form: str = "{}") -> str:
+    """A range for people. ``form`` says of what: a noun in the singular, a unit, a time limit
+    (which is told as Slurm writes it)."""
     least, most = wanted
+    told = _clock if form.startswith("a time") else _number
     if least == most:
-        text = _number(least)
+        text = told(least)
     elif most is None:
-        text = f"at least {_number(least)}"
+        text = f"at least {told(least)}"
     elif least is None:
-        text = f"at most {_number(most)}"
+        text = f"at most {told(most)}"
     else:
-        text = f"{_number(least)} to {_number(most)}"
-    if of in _COUNTED and not least == most == 1:
-        of += "s"
-    return f"{text} {of}" if of else text
+        text = f"{told(least)} to {told(most)}"
+    if form.removeprefix("{} ") in _COUNTED and not least == most == 1:
+        form += "s"
+    return form.format(text)
+
+
+def _clock(seconds: float | None) -> str:
+    """As --time has it: hours:minutes:seconds, days before."""
+    if seconds is None:
+        return "none"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{f'{days}-' if days else ''}{hours:02}:{minutes:02}:{rest:02}"
 
 
 def _number(value: float | None) -> str:
