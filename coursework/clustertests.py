@@ -267,7 +267,7 @@ def _nothing(work: Work, name: str) -> str:
         why = "not over by your deadline"
     jobs = f"You have a job {called}({last.label}), but it was"
     if len(same) > 1:
-        jobs = f"You have {len(same)} jobs {called}, and none counts: the last, {last.label}, was"
+        jobs = f"You have {len(same)} jobs {called}and none counts: the last, {last.label}, was"
     return f"{jobs} {why}, so it earns no points."
 
 

@@ -75,12 +75,14 @@ def record(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The assignment's name.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to keep the recording.")],
     account: Annotated[str, typer.Option(help="The course's Slurm account.")],
-    folder: Annotated[Path, typer.Option(help="The files to hand in.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="What would be handed in.")] = Path(),
     hours: Annotated[float, typer.Option(help="How long ago the first job may be.")] = 12,
 ) -> None:
-    """Keep your own jobs of the last hours, and a folder's files, to try tests on."""
+    """Keep a folder's files, and your jobs of the last hours that were submitted from it, to try
+    tests on. Do a cheating version in a copy of the folder: each has its own jobs."""
     import getpass
     import time
+    from dataclasses import replace
 
     from cluster.errors import PracticumError
     from coursework import recording, snapshot
@@ -93,11 +95,16 @@ def record(
     try:
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())
                  if path.is_file() and path.stat().st_size <= recording.LARGEST}  # fmt: skip
-        work = Work(student, name, accounting, recording.texts(files))
+        place = folder.resolve()
+        jobs = tuple(job for job in accounting.jobs if Path(job.work_dir).is_relative_to(place))
+        kept = replace(accounting, jobs=jobs)
+        work = Work(student, name, kept, recording.texts(files))
         file.write_text(recording.dump(work), encoding="utf-8")
     except OSError as error:
         raise PracticumError(f"{error.filename}: {error.strerror}") from None
-    typer.echo(f"{file}: {len(accounting.counted)} jobs of {student}, {len(work.files)} files")
+    typer.echo(f"{file}: {len(kept.counted)} jobs of {student}, {len(work.files)} files")
+    if elsewhere := len(accounting.counted) - len(kept.counted):
+        typer.echo(f"left out: {elsewhere} jobs that were submitted from other folders")
 
 
 @app.command("try")

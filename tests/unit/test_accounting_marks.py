@@ -38,6 +38,7 @@ from coursework.criteria import (
     ended,
     memory_used,
     on_nodes,
+    output,
     output_of,
     ran,
     reported,
@@ -155,6 +156,39 @@ def test_what_does_not_count_is_told_why(one: Job, why: str) -> None:
     assert verdict.share == 0
     assert why in verdict.text
     assert best(work(one), "work", completed()).share == 0
+
+
+def test_a_missing_output_file_is_told_from_a_wrong_one() -> None:
+    criterion = output(lambda run, work: "42" in output_of(run, work), "the answer").needed()
+
+    def told(**files: bytes) -> tuple[float, str]:
+        handed_in = {f"{name}-10.out": content for name, content in files.items()}
+        verdict = best(work(job(), files=handed_in), "work", completed(), criterion)
+        return verdict.share, verdict.text
+
+    assert told(slurm=b"42\n")[0] == 1
+    assert told() == (0, told(other=b"42\n")[1])
+    assert "no slurm-10.out among the files handed in" in told()[1]
+    share_of_wrong, said = told(slurm=b"41\n")
+    assert share_of_wrong == 0
+    assert "Seen: something else in slurm-10.out. Without this, no points." in said
+
+
+def test_requests_are_told_as_slurm_writes_them_with_the_option_to_change() -> None:
+    greedy = job(time_limit=90061)
+    criterion = asked(time_limit=(60, 600), cpus=(1, 1))
+    said = best(work(greedy), "work", criterion).text
+    assert "a request for 1 core, a time limit of 00:01:00 to 00:10:00" in said
+    assert "Seen: 1 core, a time limit of 1-01:01:01. Set by --time:" in said
+
+
+def test_late_and_early_jobs_together_are_told_by_the_last() -> None:
+    jobs = (job(9, submitted=900), job(10, submitted=9500, ended=9600))
+    said = best(work(*jobs), "work", completed()).text
+    assert (
+        "2 jobs named 'work' and none counts: the last, 10, was submitted after your deadline"
+        in said
+    )
 
 
 def test_the_script_is_the_one_that_ran() -> None:
