@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.errors import PracticumError
-from cluster.slurm import Query, SlurmError, run
+from cluster.slurm import Query, run
 from coursework.accounting import Accounting, Job, Window, cancelled_query, jobs_query, script_query
 
 _FORM = TypeAdapter(Accounting)
@@ -23,7 +23,8 @@ Ask = Callable[[Query[Any]], tuple[Any, ...]]
 
 
 def take(user: str, account: str, window: Window, *, ask: Ask = run) -> Accounting:
-    """Ask Slurm now. SlurmError when it does not answer; a script that it has not kept is ""."""
+    """Ask Slurm now. A script that it has not kept is "". SlurmError when it does not answer,
+    about a script too: marks would rest on half of what there is."""
     now = int(time.time())
     found = {job.job_id: job for job in ask(cancelled_query(user, account, window))}
     found |= {job.job_id: job for job in ask(jobs_query(user, account, window))}
@@ -34,10 +35,7 @@ def take(user: str, account: str, window: Window, *, ask: Ask = run) -> Accounti
 def _with_script(job: Job, ask: Ask) -> Job:
     if job.array_task not in (None, 0) and job.array_id != job.job_id:
         return job  # kept once for an array
-    try:
-        return replace(job, script=ask(script_query(job.job_id))[0])
-    except SlurmError:
-        return job
+    return replace(job, script=ask(script_query(job.job_id))[0])
 
 
 def dump(accounting: Accounting) -> str:

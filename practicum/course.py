@@ -360,7 +360,11 @@ def _bring(file: Path, *, apply: bool, yes: bool) -> bool:
     from practicum import converge
 
     if apply and (yes or (sys.stdin.isatty() and sys.stderr.isatty())):
-        converge.apply(file=file, yes=yes)
+        try:
+            converge.apply(file=file, yes=yes)
+        except typer.Exit as ended:  # as it always ends
+            if ended.exit_code:
+                raise
         return True
     typer.echo("practicum apply brings this to the nodes")
     return False

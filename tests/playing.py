@@ -170,7 +170,7 @@ def asker(run_on: Any) -> Any:
         env = [f"{key}={value}" for key, value in query.env.items()]
         done = run_on("login", ["env", *env, *query.argv], timeout=120)
         if done.returncode:
-            raise SlurmError(done.stderr.strip())
+            raise SlurmError(done.stderr.strip() or f"exit status {done.returncode}")
         return query.read(done.stdout)
 
     return ask

@@ -63,6 +63,23 @@ login node: <code>practicum course grade</code>.</p>
 {%- endblock -%}
 """
 
+# Stock's links to folders begin at the hub's own /tree/ when formgrader is a page by itself.
+ASSIGNMENTS = """{%- extends "stock/manage_assignments.tpl" -%}
+{%- block head -%}{{ super() }}
+<script>
+var stock_link = linkTo;
+linkTo = function (type, path) {
+    if (window !== window.top) {
+        return stock_link(type, path);
+    }
+    var parts = path.split("/").filter(function (part) { return part && part !== "."; });
+    var place = base_url + "/lab/tree/" + parts.map(encodeURIComponent).join("/");
+    return function (_, el) { return $(el).attr("href", place).attr("target", "_blank")[0]; };
+};
+</script>
+{%- endblock -%}
+"""
+
 
 def want(root: Path, assignment: str, student: str = "") -> None:
     """Ask for one submission to be graded anew, or for all that are new. ValueError for names
@@ -213,7 +230,7 @@ def our_page(templates: Any) -> None:
     from jinja2 import ChoiceLoader, DictLoader, PrefixLoader  # noqa: PLC0415
 
     stock = templates.loader
-    own = DictLoader({"manage_submissions.tpl": SUBMISSIONS})
+    own = DictLoader({"manage_submissions.tpl": SUBMISSIONS, "manage_assignments.tpl": ASSIGNMENTS})
     templates.loader = ChoiceLoader([own, PrefixLoader({"stock": stock}), stock])
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from provisioning import lab as labs
 from provisioning.lab import access
+
+ATTEMPTS = 8
+NOT_CONNECTED = 255  # ssh's own exit status
 
 
 class RunOn(Protocol):
@@ -35,8 +39,15 @@ def run_in(info: labs.LabInfo) -> RunOn:
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         command = access.ssh_command(info, node, argv, user=user)
-        return subprocess.run(
-            command, input=input or "", text=True, capture_output=True, timeout=timeout, check=False
-        )
+        for attempt in range(ATTEMPTS):
+            done = subprocess.run(
+                command, input=input or "", text=True, capture_output=True, timeout=timeout,
+                check=False,
+            )  # fmt: skip
+            # many connections at once on a slow machine: sshd's MaxStartups, nothing was run
+            if done.returncode != NOT_CONNECTED or "kex_exchange_identification" not in done.stderr:
+                break
+            time.sleep(2 + attempt)
+        return done
 
     return run_on

@@ -180,10 +180,17 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path) -> None:
         snapshot.load(tmp_path / "none.json")
 
 
-def test_a_script_that_slurm_lost_is_empty() -> None:
+def test_a_script_that_slurm_lost_is_empty_and_one_that_it_does_not_tell_is_an_error() -> None:
     def ask(query):
+        return query.read(kept) if "--batch-script" in query.argv else (job(script=""),)
+
+    for kept in ("NONE", "Batch Script for 10\n----\nNONE\n"):
+        assert [one.script for one in snapshot.take("ada", "hpc", WINDOW, ask=ask).jobs] == [""]
+
+    def busy(query):
         if "--batch-script" in query.argv:
-            raise SlurmError("gone")
+            raise SlurmError("sacct did not answer within 10 s")
         return (job(script=""),)
 
-    assert [one.script for one in snapshot.take("ada", "hpc", WINDOW, ask=ask).jobs] == [""]
+    with pytest.raises(SlurmError, match="did not answer"):
+        snapshot.take("ada", "hpc", WINDOW, ask=busy)
