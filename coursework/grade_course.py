@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pwd
 import sys
 import time
@@ -22,10 +23,11 @@ from cluster.model import Cluster
 from cluster.values import seconds
 from coursework import snapshot
 from coursework.accounting import Accounting, Window
-from coursework.grading import Entry, Grading, Places, entries
+from coursework.grade_state import BusyError, Entry, Places, entries
+from coursework.grading import Grading
 from coursework.grading_role import BOOK, TASK, staging
 from coursework.layout import Layout
-from coursework.session import overview, records
+from coursework.session import overview, progress, records
 from coursework.staging import read_limits
 from coursework.store import Store
 from kernels import kernelspec
@@ -98,7 +100,10 @@ class Events:
 
     def __init__(self, folder: Path, *, loud: bool) -> None:
         self.folder, self.loud = folder, loud
-        self.progress: dict[str, Any] = {"running": True, "students": {}, "skipped": []}
+        self.progress: dict[str, Any] = {
+            "running": True, "process": progress.process(os.getpid()), "students": {},
+            "skipped": [],
+        }  # fmt: skip
 
     def begin(self, students: Sequence[str], skipped: Sequence[str]) -> None:
         self.progress["students"] = dict.fromkeys(students, "to do")
@@ -117,12 +122,19 @@ class Events:
         self.progress |= {"running": False, "error": error}
         self._tell({"event": "end", "error": error})
 
+    def refused(self, error: str) -> None:
+        """Nothing was begun: the file is whose grading runs."""
+        self._say({"event": "end", "error": error})
+
     def _tell(self, value: dict[str, Any]) -> None:
         self.progress["at"] = int(time.time())
         path = self.folder / "progress"
         temporary = path.with_name("progress.tmp")
         temporary.write_text(json.dumps(self.progress))
         temporary.replace(path)
+        self._say(value)
+
+    def _say(self, value: dict[str, Any]) -> None:
         if self.loud:
             sys.stdout.write(json.dumps({**value, "time": round(time.time(), 3)}) + "\n")
             sys.stdout.flush()
@@ -151,17 +163,17 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     events = Events(folder, loud=options.events)
     accounting = Recorded(layout, options.assignment)
-    error = "it was ended before it was done"
     try:
         found = Grading(where, options.assignment, accounting, events).run(
             options.student, again=options.again
         )
-        error = ""
-    except Exception as problem:
-        error = str(problem)
+    except BusyError as problem:
+        events.refused(str(problem))
         raise
-    finally:
-        events.end(error)
+    except BaseException as problem:
+        events.end(str(problem) or progress.INTERRUPTED)
+        raise
+    events.end()
     bad = [entry for entry in found.values() if entry.status != "graded"]
     if not options.events:
         for entry in bad:
@@ -172,11 +184,9 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
 
 def status(where: Places, assignment: str) -> str:
     """What is known of an assignment's grading, as JSON."""
-    try:
-        progress = json.loads((where.of(assignment) / "progress").read_text())
-    except (OSError, ValueError):
-        progress = {"running": False, "students": {}, "skipped": []}
+    found, _ = progress.read(where.of(assignment))
+    found = found or {"running": False, "students": {}, "skipped": []}
     known = {name: asdict(entry) for name, entry in entries(where, assignment).items()}
-    at = progress.get("at")
+    at = found.get("at")
     when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
-    return json.dumps({"progress": progress, "entries": known, "at": when})
+    return json.dumps({"progress": found, "entries": known, "at": when})

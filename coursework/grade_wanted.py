@@ -19,10 +19,11 @@ from cluster.errors import PracticumError
 from cluster.load import load_public
 from coursework import grade_course
 from coursework.act import CLUSTER, own
+from coursework.grade_state import BusyError
 from coursework.session import records
 
 GATHER = 1.0  # seconds: "autograde all" asks once for each student
-BUSY = 5.0  # seconds until it is tried again when the command grades the same assignment
+BUSY = 5.0  # seconds until it is tried again when the command grades in the same course
 PATIENCE = 3600.0
 
 
@@ -71,9 +72,10 @@ def main(argv: Sequence[str]) -> int:
             try:
                 for options in runs(assignment, students):
                     grade_course.grade(cluster, layout, options)
-            except PracticumError as error:
+            # all that ends a run, or systemd would start it again at once, with the same end
+            except (PracticumError, OSError, ValueError) as error:
                 sys.stderr.write(f"{assignment}: {error}\n")
-                if "is being graded already" in str(error) and time.monotonic() - began < PATIENCE:
+                if isinstance(error, BusyError) and time.monotonic() - began < PATIENCE:
                     time.sleep(BUSY)
                     continue
             for paths in students.values():

@@ -1,9 +1,10 @@
-"""Slurm jobs of grading: one array for each slot, one task of it at a time."""
+"""Slurm jobs of grading: arrays for each slot, one after the other, one task of them at a time."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Wanted:
     python: Path
     program: str
     chunks: Path  # of which {array task} is a chunk's folder: CHUNKS-0, CHUNKS-1, ...
+    after: int = 0  # an array of the same slot that must be over first
 
     def argv(self) -> list[str]:
         return [
@@ -36,6 +38,7 @@ class Wanted:
             f"--job-name={NAME}", f"--account={self.account}",
             *([f"--partition={self.partition}"] if self.partition else []),
             f"--array=0-{self.tasks - 1}%1", f"--time={self.minutes}", f"--mem={self.memory_mb}",
+            *([f"--dependency=afterany:{self.after}"] if self.after else []),
             "--ntasks=1", "--cpus-per-task=1", "--chdir=/", "--export=ALL", "--no-requeue",
             f"--output={self.chunks}-%a/out/log.txt", "--open-mode=append",
         ]  # fmt: skip
@@ -66,9 +69,11 @@ def submit(wanted: Wanted) -> int:
 
 
 def cancel(box: str, job_id: int) -> None:
-    """End an array; one that is over already is no error."""
+    """End an array; one that is over already is no error. Where Slurm does not answer the array has
+    its time limit, and nobody reads what it writes."""
     argv = ["sudo", "-n", "-u", box, "/usr/bin/scancel", str(job_id)]
-    subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False)
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False)
 
 
 def waiting(account: str, job_ids: Collection[int]) -> set[int] | None:

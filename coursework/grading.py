@@ -4,10 +4,13 @@ Runs on the login node as grader-NAME. All that is known is in files, so it may 
 moment and started again::
 
     grading/lock                          held while it runs, for the whole course
-    grading/jobs                          {box: array's job id}, while they run
+    grading/jobs                          {box: [each array's job id]}, while they run
     grading/assignments/A/STUDENT.json    Entry: of which submission, how far, why not
     grading/sanitized/STUDENT/ASSIGNMENT  what grade_book made of the submission
     accounting/ASSIGNMENT/STUDENT.json    a snapshot, once the student's deadline is over
+
+Students go to the cluster in waves, small ones first, so that slots work while the next are still
+being prepared. A slot's arrays wait for one another: one submission at a time runs as its account.
 
 A student whose submission and tests are the ones that were graded is left alone. Anything else
 first takes back what an earlier grading gave, so an old grade never stands for a new submission.
@@ -15,18 +18,14 @@ first takes back what an earlier grading gave, so an old grade never stands for 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import secrets
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from cluster.errors import PracticumError
 from cluster.slurm_text import JobState
@@ -34,7 +33,9 @@ from coursework import gradejobs, merging, staging
 from coursework.accounting import Accounting
 from coursework.clustercells import BrokenTestError, error, outputs_of, verdict_of
 from coursework.clustertests import Work
-from coursework.staging import Chunk, Limits
+from coursework.grade_state import Entry, Places, alone, digest, entries, handed_in, write
+from coursework.gradebook import Book
+from coursework.staging import Chunk
 
 LOOK = 0.5  # seconds between looks for results
 ASK = 5.0  # seconds between questions to Slurm
@@ -51,45 +52,13 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Places:
-    """All that grading needs to know of a course and its cluster."""
+class Sent:
+    """Where a student's submission runs: a task of a slot's array, and its folder."""
 
-    course: str
-    root: Path  # the course folder
-    boxes: tuple[str, ...]  # accounts, one for each submission that runs at a time
-    staging: Path  # has a folder for each box
-    python: Path  # of nbgrader's environment, on every node
-    program: str  # grade_task.py on every node
-    book: Path  # grade_book.py here
-    config: Path  # nbgrader_config.py
-    jupyter_path: str
-    hide: tuple[str, ...]
-    partition: str = ""
-    max_minutes: int = 60
-    limits: Limits = field(default_factory=Limits)
-
-    @property
-    def state(self) -> Path:
-        return self.root / "grading"
-
-    def of(self, assignment: str) -> Path:
-        """What is known of an assignment, which may be called as it likes."""
-        return self.state / "assignments" / assignment
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How far one student is. ``status``: graded; failed (and graded as what it is); waiting
-    (nothing in the gradebook, to be graded again)."""
-
-    student: str
-    digest: str
-    status: str
-    reason: str = ""
-    score: float | None = None
-    max_score: float | None = None
-    manual: bool = False
-    at: int = 0
+    box: str
+    job: int
+    task: int
+    chunk: Chunk
 
 
 class Watcher(Protocol):
@@ -101,83 +70,6 @@ class Watcher(Protocol):
 
 
 AccountingOf = Callable[[str], Accounting]
-
-
-class Book:
-    """The gradebook's writer, a process in nbgrader's environment."""
-
-    def __init__(self, places: Places) -> None:
-        self._process = subprocess.Popen(
-            [places.python, "-I", places.book, places.root, places.state, places.config],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-
-    def ask(self, do: str, assignment: str, **more: Any) -> dict[str, Any]:
-        """PracticumError with the writer's sentence."""
-        assert self._process.stdin and self._process.stdout  # noqa: S101
-        try:
-            self._process.stdin.write(json.dumps({"do": do, "assignment": assignment, **more}))
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise PracticumError("the gradebook's writer ended: is nbgrader's environment whole?")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise PracticumError(answer["error"])
-        return answer
-
-    def close(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-
-@contextmanager
-def alone(path: Path, what: str) -> Iterator[IO[str]]:
-    """PracticumError when another process is at it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PracticumError(f"{what} is being graded already: wait until it is done") from None
-        yield file
-
-
-def write(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value))
-    temporary.replace(path)
-
-
-def entries(places: Places, assignment: str) -> dict[str, Entry]:
-    """What is known of each student; damaged files count as not there."""
-    found = {}
-    for path in sorted(places.of(assignment).glob("*.json")):
-        try:
-            entry = Entry(**json.loads(path.read_text()))
-        except (ValueError, TypeError):
-            continue
-        found[entry.student] = entry
-    return found
-
-
-def digest(*folders: Path) -> str:
-    """Of all files below, with their names."""
-    total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                total.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-                total.update(path.read_bytes())
-        total.update(b"\1")
-    return total.hexdigest()
 
 
 class Grading:
@@ -194,6 +86,9 @@ class Grading:
         self.digests: dict[str, str] = {}
         self.attempts: dict[str, int] = {}
         self.results: dict[str, Entry] = {}
+        self.jobs: dict[str, list[int]] = {}
+        self.sent: dict[str, Sent] = {}  # those without a result yet
+        self.running: set[str] = set()
 
     def run(self, students: Sequence[str] = (), *, again: bool = False) -> dict[str, Entry]:
         """Grade those (all who submitted when left out); with ``again`` those who are graded, too.
@@ -232,13 +127,20 @@ class Grading:
             if old and same:
                 self.results[student] = old
         self.watcher.begin(wanted, skipped)
-        ready = [student for student in wanted if self._sanitize(student)]
-        for student in ready:
-            if not self._to_execute(student):
-                self._merge(student, {}, "")
-        ready = [student for student in ready if self._to_execute(student)]
-        while ready:
-            ready = self._execute(ready)
+        for wave in staging.waves(wanted, len(self.places.boxes)):
+            self._send([student for student in wave if self._ready(student)])
+        while missing := self._gather():
+            self._send(missing, most=1)
+
+    def _ready(self, student: str) -> bool:
+        """Whether it is prepared and has to run; what came meanwhile is entered."""
+        self._look()
+        if not self._sanitize(student):
+            return False
+        if self._to_execute(student):
+            return True
+        self._merge(student, {}, "")
+        return False
 
     def _to_execute(self, student: str) -> bool:
         """A notebook whose points all come from the cluster's records is not run again: its cells
@@ -275,31 +177,25 @@ class Grading:
 
     # on the cluster
 
-    def _execute(self, students: list[str]) -> list[str]:
-        """Run and merge; those that must be tried again."""
+    def _send(self, students: list[str], most: int = staging.MOST) -> None:
+        """To the slots, behind what each has already."""
         run = secrets.token_hex(6)
-        jobs: dict[str, int] = {}
-        chunks: dict[str, list[Chunk]] = {}
-        alone_now = any(self.attempts.get(student) for student in students)
-        shares = staging.share_out(students, len(self.places.boxes), 1 if alone_now else 10)
-        try:
-            for box, share in zip(self.places.boxes, shares, strict=True):
-                if share:
-                    chunks[box] = [self._stage(box, run, n, part) for n, part in enumerate(share)]
-                    jobs[box] = gradejobs.submit(self._wanted(box, run, share))
-                    write(self.places.state / "jobs", jobs)
-            for student in students:
-                self.watcher.phase(student, "queued")
-            return self._gather(jobs, chunks)
-        finally:
-            for box, job in jobs.items():
-                gradejobs.cancel(box, job)
-            for made in chunks.values():
-                for chunk in made:
-                    staging.remove(chunk)
-            (self.places.state / "jobs").unlink(missing_ok=True)
+        boxes = self.places.boxes
+        for box, share in zip(boxes, staging.share_out(students, len(boxes), most), strict=True):
+            if not share:
+                continue
+            chunks = [self._stage(box, run, n, part) for n, part in enumerate(share)]
+            before = self.jobs.setdefault(box, [])
+            job = gradejobs.submit(self._wanted(box, run, share, before[-1] if before else 0))
+            before.append(job)
+            write(self.places.state / "jobs", self.jobs)
+            for task, chunk in enumerate(chunks):
+                self.sent |= dict.fromkeys(chunk.students, Sent(box, job, task, chunk))
+        self.running.difference_update(students)
+        for student in students:
+            self.watcher.phase(student, "queued")
 
-    def _wanted(self, box: str, run: str, share: list[list[str]]) -> gradejobs.Wanted:
+    def _wanted(self, box: str, run: str, share: list[list[str]], after: int) -> gradejobs.Wanted:
         limits, places = self.places.limits, self.places
         each = (limits.notebook_seconds + limits.start_seconds) * max(1, len(self.notebooks))
         minutes = -(-each * max(map(len, share)) // 60) + 1
@@ -313,6 +209,7 @@ class Grading:
             python=places.python,
             program=places.program,
             chunks=places.staging / box / run,
+            after=after,
         )
 
     def _stage(self, box: str, run: str, number: int, students: list[str]) -> Chunk:
@@ -340,31 +237,32 @@ class Grading:
                 json.dumps(merging.to_run(self._notebook(student, name), tests, self.nonce))
             )
 
-    def _gather(self, jobs: Mapping[str, int], chunks: Mapping[str, list[Chunk]]) -> list[str]:
-        """Merge what comes, until all is there or the jobs are over; then say what is missing."""
-        open_ = {
-            student: (box, number, chunk)
-            for box, made in chunks.items()
-            for number, chunk in enumerate(made)
-            for student in chunk.students
-        }
-        running, asked, over = set(), time.monotonic(), 0.0
-        while open_:
-            for student, (_, _, chunk) in list(open_.items()):
-                if self._arrived(student, chunk):
-                    del open_[student]
-                elif student not in running and chunk.out(student, "started").exists():
-                    running.add(student)
-                    self.watcher.phase(student, "running")
+    def _look(self) -> None:
+        """Enter what has come."""
+        for student, sent in list(self.sent.items()):
+            if self._arrived(student, sent.chunk):
+                del self.sent[student]
+            elif student not in self.running and sent.chunk.out(student, "started").exists():
+                self.running.add(student)
+                self.watcher.phase(student, "running")
+
+    def _gather(self) -> list[str]:
+        """Enter what comes, until all is there or the jobs are over; then say what is missing.
+        Those that must be tried again."""
+        asked, over = time.monotonic(), 0.0
+        while self.sent:
+            self._look()
             now = time.monotonic()
             if over and now - over > SETTLE:
                 break
             if not over and now - asked > ASK:
                 asked = now
-                left = gradejobs.waiting(self.places.course, list(jobs.values()))
+                jobs = {sent.job for sent in self.sent.values()}
+                left = gradejobs.waiting(self.places.course, jobs)
                 over = now if left is not None and not left else 0.0
-            time.sleep(LOOK if open_ else 0)
-        return self._missing(open_, jobs)
+            time.sleep(LOOK if self.sent else 0)
+        missing, self.sent = self.sent, {}
+        return self._missing(missing)
 
     def _arrived(self, student: str, chunk: Chunk) -> bool:
         try:
@@ -379,19 +277,17 @@ class Grading:
         self._merge(student, ran, "; ".join(failures))
         return True
 
-    def _missing(
-        self, open_: Mapping[str, tuple[str, int, Chunk]], jobs: Mapping[str, int]
-    ) -> list[str]:
+    def _missing(self, missing: Mapping[str, Sent]) -> list[str]:
         """Those without a result: tried again, or failed, or left waiting, each with its reason."""
         again = []
         since = int(time.time()) - 7 * 86400
         ended = {
-            box: gradejobs.states(box, self.places.course, since, jobs[box])
-            for box in {box for box, _, _ in open_.values()}
+            job: gradejobs.states(box, self.places.course, since, job)
+            for box, job in {(sent.box, sent.job) for sent in missing.values()}
         }
-        for student, (box, number, chunk) in open_.items():
-            state = ended[box].get(number)
-            began = chunk.out(student, "started").exists()
+        for student, sent in missing.items():
+            state = ended[sent.job].get(sent.task)
+            began = sent.chunk.out(student, "started").exists()
             if began and state is not None and state not in NOT_THEIRS:
                 why = WORDS.get(state, f"its job ended with {state.value} while it ran")
                 self._merge(student, {}, why)
@@ -478,23 +374,12 @@ class Grading:
             jobs = json.loads(path.read_text())
         except (OSError, ValueError):
             jobs = {}
-        for box, job in jobs.items():
-            if box in self.places.boxes:
-                gradejobs.cancel(box, int(job))
+        known = {job: box for box, made in jobs.items() if box in self.places.boxes for job in made}
+        alive = gradejobs.waiting(self.places.course, known) if known else set()
+        for job in known if alive is None else alive:
+            gradejobs.cancel(known[job], job)
         for box in self.places.boxes:
             for left in (self.places.staging / box).glob("*"):
                 shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(self.places.state / "to-run", ignore_errors=True)
         path.unlink(missing_ok=True)
-
-
-def handed_in(folder: Path, limit: int = 4 * 1024 * 1024) -> dict[str, bytes]:
-    """Files beside the notebooks, up to ``limit`` bytes each."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not path.is_symlink()
-        and path.suffix != ".ipynb"
-        and path.stat().st_size <= limit
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cluster.courses import Course
 from cluster.model import Cluster, Node, NodeRole
 from cluster.secrets import derived
 from coursework.layout import ENVIRONMENT, LIBRARY, SECRETS, SESSION, Layout, layouts
@@ -65,17 +66,25 @@ def accounts(context: Context) -> list[Resource]:
     for places in layouts(context.cluster):
         course = places.course
         home = str(places.root)
+        groups = graders_groups(context.cluster, course)
         found += [
             Group(group=course.grader, gid=course.uid),
-            User(user=course.grader, uid=course.uid, group=course.grader, home=home,
+            User(user=course.grader, uid=course.uid, group=course.grader, groups=groups, home=home,
                  full_name=f"Grader of {course.name}"),
         ]  # fmt: skip
         for name, uid in zip(course.boxes, course.box_uids, strict=True):
             found += [
                 Group(group=name, gid=uid),
-                User(user=name, uid=uid, group=name),
+                User(user=name, uid=uid, group=name, groups=groups),
             ]
     return found
+
+
+def graders_groups(cluster: Cluster, course: Course) -> tuple[str, ...]:
+    """The course's own group, if a kernel is for it alone: submissions need that kernel. Else
+    none. What else is open to that group is the class's, who wrote what runs; homes, /scratch and
+    course folders are hidden where it runs."""
+    return (course.group,) if any(one.group == course.group for one in cluster.kernels) else ()
 
 
 def is_homes_node(cluster: Cluster, node: Node) -> bool:

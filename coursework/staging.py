@@ -19,6 +19,8 @@ from typing import Any
 from cluster.errors import UsageError
 from coursework.merging import MAX_RESULT
 
+MOST = 10  # in a chunk: a job that dies takes few with it, and a slot gives way now and then
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -73,15 +75,21 @@ class Chunk:
         return self.folder / "out" / f"{student}.{kind}"
 
 
-def share_out(students: Sequence[str], slots: int, most: int = 10) -> list[list[list[str]]]:
-    """For each slot its chunks. Students go round the slots, so no slot has more than one above
-    another; a slot's are cut into at least two chunks, of at most ``most``, so that a job that
-    dies takes few with it and a slot gives way to others now and then."""
+def waves(students: Sequence[str], slots: int) -> Iterator[list[str]]:
+    """Two students for each slot at first, then twice as many each time, up to MOST."""
+    at, each = 0, 2
+    while at < len(students):
+        yield list(students[at : at + each * slots])
+        at, each = at + each * slots, min(2 * each, MOST)
+
+
+def share_out(students: Sequence[str], slots: int, most: int) -> list[list[list[str]]]:
+    """For each slot its chunks, of at most ``most``. Students go round the slots, so no slot has
+    more than one above another."""
     found = []
     for slot in range(slots):
         mine = list(students[slot::slots])
-        size = max(1, min(most, -(-len(mine) // 2)))
-        found.append([mine[at : at + size] for at in range(0, len(mine), size)])
+        found.append([mine[at : at + most] for at in range(0, len(mine), most)])
     return found
 
 

@@ -20,6 +20,7 @@ def courses(cluster: Cluster) -> Iterator[Problem]:
         yield from _people(cluster, here, course)
         yield from _numbers(cluster, here, course)
         yield from _names(cluster, here, course)
+        yield from _graded(cluster, here, course)
 
 
 def _people(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
@@ -71,3 +72,22 @@ def _names(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
     partitions = [part.name for part in cluster.partitions]
     if course.partition and course.partition not in partitions:
         yield Problem((*here, "partition"), unknown(course.partition, partitions, "partition"))
+
+
+def _graded(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
+    """Submissions run under accounts of the course, which are in no group of people's: where and
+    with what, they must be allowed."""
+    for kernel in cluster.kernels:
+        if kernel.name == course.kernel and kernel.group not in (None, course.group):
+            yield Problem(
+                (*here, "kernel"),
+                f"submissions cannot be graded with {kernel.name}, which is for {kernel.group} "
+                f'alone: let it be for everyone, or for group = "{course.group}"',
+            )
+    for part in cluster.partitions:
+        if part.name == course.partition and part.groups:
+            yield Problem(
+                (*here, "partition"),
+                f"submissions cannot be graded in {part.name}, which takes only "
+                f"{', '.join(part.groups)}: name one that is for everyone",
+            )

@@ -22,6 +22,7 @@ EXTENSIONS = (
     "nbgrader.server_extensions.formgrader",
     "practicum_session.classroom",
     "practicum_session.grading",
+    "practicum_session.guard",
 )
 # the page may be shown inside JupyterLab of the same hub, nowhere else
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'"}
@@ -68,6 +69,8 @@ def main(argv: list[str]) -> int:
             "--ServerApp.root_dir=" + str(Path.cwd()),
             "--ServerApp.default_url=/formgrader",
             "--ServerApp.terminals_enabled=False",
+            # rather no formgrader than one without what keeps it safe
+            "--ServerApp.reraise_server_extension_failures=True",
             "--ServerApp.tornado_settings=" + json.dumps({"headers": HEADERS}),
         ]
     )

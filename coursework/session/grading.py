@@ -2,7 +2,7 @@
 
 The button leaves a file in grading/wanted and returns at once; systemd starts the grading, which
 formgrader's own unit has no right to (practicum-grade-COURSE.path). The page grading/ASSIGNMENT
-shows how it goes. Everything that is shown is escaped: reasons quote what students' code said.
+shows how it goes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,13 @@ import json
 import os
 import re
 import secrets
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
-WORDS = {
-    "to do": "waits",
-    "sanitizing": "being prepared",
-    "queued": "in the queue",
-    "running": "runs",
-    "merging": "being entered",
-    "graded": "graded",
-    "failed": "graded as it is",
-    "waiting": "not graded",
-}
+from . import progress
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 
 # Stock's page tells of a terminal that is not there, and of success before anything is done.
 SUBMISSIONS = """{%- extends "stock/manage_submissions.tpl" -%}
@@ -117,78 +107,6 @@ def asked(root: Path, assignment: str) -> bool:
     return False
 
 
-def page(
-    assignment: str, progress: dict[str, Any], entries: dict[str, Any], back: str,
-    *, more: bool = False,
-) -> str:  # fmt: skip
-    """The progress page's HTML. ``more``: something is asked for that has not begun."""
-    students = progress.get("students", {})
-    names = sorted({*students, *entries})
-    done = sum(students[name] in ("graded", "failed", "waiting") for name in students)
-    running = bool(progress.get("running"))
-    rows = "".join(row(name, students.get(name, ""), entries.get(name, {})) for name in names)
-    refresh = '<meta http-equiv="refresh" content="3">' if running or more else ""
-    error = progress.get("error") or ""
-    if running:
-        told = f"{done} of {len(students)} done"
-    elif more:
-        told = "It begins in a moment."
-    else:
-        told = f"Stopped: {error}" if error else "Nothing is being graded now."
-    title = escape(f"Grading {assignment}")
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 1rem;
- color: #1b1b1b; background: #fff; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc;
- vertical-align: top; overflow-wrap: anywhere; }}
-progress {{ width: 100%; height: 1.2rem; }}
-.failed, .waiting {{ color: #8a1c00; }}
-</style></head><body><main><h1>{title}</h1>
-<p role="status">{escape(told)}</p>
-{bar(done, len(students)) if running else ""}
-<table><thead><tr><th scope="col">Student</th><th scope="col">State</th>
-<th scope="col">Score</th><th scope="col">Why</th></tr></thead><tbody>{rows}</tbody></table>
-<p><a href="{escape(back)}">Back to formgrader</a></p></main></body></html>"""
-
-
-def bar(done: int, total: int) -> str:
-    return f'<progress max="{total}" value="{done}" aria-label="graded so far"></progress>'
-
-
-def row(name: str, state: str, entry: dict[str, Any]) -> str:
-    state = state or str(entry.get("status", ""))
-    current = state == entry.get("status")
-    score = entry.get("score")
-    points = (
-        f"{score:g} of {entry.get('max_score') or 0:g}" if current and score is not None else ""
-    )
-    reason = str(entry.get("reason", "")) if current else ""
-    kind = state if state in ("failed", "waiting") else ""
-    cells = (name, WORDS.get(state, state), points, reason)
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr class="{kind}">{inner}</tr>'
-
-
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Progress and entries of an assignment; empty where there are none."""
-    try:
-        progress = json.loads((folder / "progress").read_text())
-    except (OSError, ValueError):
-        progress = {}
-    entries = {}
-    for path in folder.glob("*.json"):
-        try:
-            entry = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        entries[str(entry.get("student"))] = entry
-    return progress, entries
-
-
 def handler() -> Any:
     """Of grading/ASSIGNMENT: GET shows, POST asks for what is new. Made here, for only
     formgrader's environment has Jupyter."""
@@ -202,17 +120,15 @@ def handler() -> Any:
             if not NAME.fullmatch(assignment):
                 raise web.HTTPError(404)
             root = Path(self.settings["nbgrader_formgrader"].coursedir.root)
-            progress, entries = read(root / "grading" / "assignments" / assignment)
+            found = progress.read(root / "grading" / "assignments" / assignment)
             back = url_path_join(
                 self.base_url, "formgrader", "manage_submissions", quote(assignment)
             )
             self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.set_header(
-                "Content-Security-Policy",
-                "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
-            )
+            nonce = secrets.token_urlsafe(16)
+            self.set_header("Content-Security-Policy", progress.policy(nonce))
             more = asked(root, assignment)
-            self.finish(page(assignment, progress, entries, back, more=more))
+            self.finish(progress.page(assignment, *found, back, nonce, more=more))
 
         @web.authenticated
         def post(self, assignment: str) -> None:

@@ -66,14 +66,18 @@ class Course:
         assert expect is None or done.returncode == expect, (script, done.stdout, done.stderr)
         return done
 
-    def write_assignment(self, assignment: str) -> None:
-        """In the instructor's home, then into the course, and handed out."""
+    def write_source(self, assignment: str) -> None:
+        """In the instructor's home, then into the course."""
         self.shell("ines", f"mkdir -p ~/own/{assignment}", node="login")
         self.run_on(
             "login", ["tee", f"/home/ines/own/{assignment}/{assignment}.ipynb"], user="ines",
             input=notebook(),
         )  # fmt: skip
         self.teach("put", self.name, assignment, f"/home/ines/own/{assignment}")
+
+    def write_assignment(self, assignment: str) -> None:
+        """The same, and handed out."""
+        self.write_source(assignment)
         self.teach("release", self.name, assignment)
 
     def listed(self, who: str) -> dict[str, Any]:

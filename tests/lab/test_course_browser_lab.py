@@ -1,5 +1,6 @@
 """A course in the browser: students fetch, hand in and read feedback by JupyterLab's assignment
-list; the instructor sees formgrader and the class page, and nobody else does.
+list; the instructor grades by formgrader's button and sees the class page, and nobody else does.
+The whole of a course, with three students in browsers, is in test_whole_course_slow.py.
 
 Screenshots are kept in test-output/screenshots, to be looked at.
 """
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from courses import Course, courses
 from playwright.sync_api import Browser, Page, expect
 from test_browser_lab import (
@@ -32,6 +34,9 @@ def hpc(lab: Any, run_on: Any) -> Iterator[Course]:
     with courses(lab, run_on, ("hpc101", ["ines"], ["ada"]), ("phys", ["ines"], ["ben"])) as made:
         made[0].write_assignment("ps1")
         yield made[0]
+
+
+EVIL = "<p id=said>quiet</p><script>document.getElementById('said').textContent = 'loud'</script>"
 
 
 def page_of(browser: Browser, width: int = 1280) -> Page:  # noqa: F811
@@ -95,6 +100,66 @@ def test_the_next_term_gets_what_was_written_and_nothing_of_students(hpc: Course
     assert "submitted" not in made and "gradebook.db" not in made
     assert hpc.run_on("login", ["ls", "/nfs/courses/phys/exchange/outbound"]).stdout == ""
     assert "you do not teach" in hpc.teach("copy", "hpc101", "phys", who="ben", expect=1)
+
+
+def grave(page: Page) -> list[str]:
+    """What axe finds that is serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
+    lab: Any,
+    hpc: Course,
+    browser: Any,  # noqa: F811
+) -> None:
+    hpc.shell("ada", "rm -rf ~/hpc101")
+    hpc.student("ada", "fetch", "hpc101", "ps1")
+    hpc.shell("ada", "sed -i 's/raise NotImplementedError()/return x * x/' ~/hpc101/ps1/*.ipynb")
+    hpc.run_on("node01", ["tee", "/home/ada/hpc101/ps1/page.html"], user="ada", input=EVIL)
+    hpc.student("ada", "submit", "hpc101", "ps1")
+    hpc.teach("collect", "hpc101", "ps1")
+    page = page_of(browser)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    log_in(page, lab, "ines")
+    page.wait_for_url(re.compile(r"/(hub/(?!login)|user/)"))
+    page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_submissions/ps1", timeout=WAIT)
+    expect(page.locator("#main-table")).to_contain_text("needs autograding", timeout=WAIT)
+    shot(page, "formgrader-to-grade")
+    page.get_by_role("button", name="Grade what is new").click()
+    expect(page.get_by_role("heading", name="Grading ps1")).to_be_visible(timeout=WAIT)
+    assert grave(page) == []
+    row = page.get_by_role("row").filter(has_text="ada")
+    expect(row).to_contain_text("2 of 2", timeout=WAIT)
+    expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
+    for width in (375, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        shot(page, f"grading-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert grave(page) == []
+    page.get_by_role("link", name="Back to formgrader").click()
+    expect(page.locator("#main-table")).to_contain_text("graded", timeout=WAIT)
+    page.locator("td.autograde a").first.click()  # one again
+    page.get_by_role("link", name="How it goes").click()
+    expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
+    expect(row).to_contain_text("2 of 2", timeout=WAIT)
+    assert faults == []
+
+    # what was handed in beside the notebook is shown, and runs nothing
+    answer = page.request.get(f"{lab.hub_url}{GRADER}/formgrader/api/submitted_notebooks/ps1/ps1")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    number = answer.json()[0]["id"]
+    page.goto(f"{lab.hub_url}{GRADER}/formgrader/submissions/{number}/page.html", timeout=WAIT)
+    expect(page.locator("#said")).to_have_text("quiet", timeout=WAIT)
+    page.context.close()
+    hpc.teach("give-back", "hpc101", "ps1")
+    hpc.student("ada", "feedback", "hpc101", "ps1")
+    assert "test_square" in hpc.shell("ada", "cat ~/hpc101/ps1/feedback/*/ps1.html").stdout
 
 
 @pytest.mark.parametrize("who", ["ada", "ben"])

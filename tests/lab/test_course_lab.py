@@ -51,6 +51,36 @@ def submit(data, files=1, **change):
     return records.Request(**{{**values, **change}})
 """
 
+# Stock nbgrader with an exchange as it makes them. ada hands in for ben, sets the clock back, puts a
+# link to what is the grader's; then something that cannot be read.
+STOCK_EXCHANGE = """
+set -eu
+cd /tmp && rm -rf stock && mkdir -p stock/exchange/x/inbound stock/exchange/x/outbound/ps1 \
+  stock/course/source/ps1
+cp ~grader-hpc101/release/ps1/ps1.ipynb stock/exchange/x/outbound/ps1/
+echo solutions > stock/course/source/ps1/secret
+chown -R grader-hpc101: stock/exchange/x stock/course
+chmod 777 stock/exchange; chmod 733 stock/exchange/x/inbound; chmod 700 stock/course
+nbgrader="/nfs/envs/coursework/current/bin/nbgrader"
+more="--course=x --Exchange.root=/tmp/stock/exchange"
+as_ada() { runuser -u ada -- env -C /tmp/stock/ada HOME=/tmp/stock/ada "$@"; }
+as_grader() {
+  runuser -u grader-hpc101 -- env -C /tmp/stock/course HOME=/tmp/stock/course \\
+    PATH=/nfs/envs/coursework/current/bin:/usr/bin:/bin "$@"
+}
+install -d -o ada stock/ada stock/ada/ps1
+cp stock/exchange/x/outbound/ps1/ps1.ipynb stock/ada/ps1/
+as_ada "$nbgrader" submit ps1 $more --student=ben
+there=$(echo /tmp/stock/exchange/x/inbound/ben+ps1+*)
+as_ada sh -c "echo '2001-01-01 00:00:00.000000 UTC' > '$there/timestamp.txt'"
+as_ada ln -s /tmp/stock/course/source/ps1/secret "$there/loot.txt"
+as_grader "$nbgrader" collect ps1 $more
+cat stock/course/submitted/ben/ps1/timestamp.txt stock/course/submitted/ben/ps1/loot.txt
+as_ada "$nbgrader" submit ps1 $more
+as_ada chmod 0 /tmp/stock/exchange/x/inbound/ada+ps1+*/ps1.ipynb
+as_grader "$nbgrader" collect ps1 $more || echo "collecting failed"
+"""
+
 
 @pytest.fixture(scope="module")
 def two(lab: Any, run_on: Any) -> Iterator[tuple[Course, Course]]:
@@ -161,6 +191,15 @@ ask(Named(), data)
 """)  # fmt: skip
     assert "no field is called 'student'" in said
     assert len(hpc.listed("ben")["submissions"]) == before
+
+
+def test_what_stocks_exchange_lets_students_do(hpc: Course) -> None:
+    done = hpc.run_on("login", ["bash", "-c", STOCK_EXCHANGE])
+    hpc.run_on("login", ["rm", "-rf", "/tmp/stock"])
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stdout.splitlines()[-3:] == [
+        "2001-01-01 00:00:00.000000 UTC", "solutions", "collecting failed",
+    ]  # fmt: skip
 
 
 def test_a_credential_counts_once_and_in_its_own_course(two: tuple[Course, Course]) -> None:

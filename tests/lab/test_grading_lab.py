@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from courses import Course, courses
+from student import until
 
 pytestmark = pytest.mark.lab
 
 SCRIPT = Path(__file__).with_name("submissions.py").read_text()
 PYTHON = "/nfs/envs/coursework/current/bin/python"
+PRACTICUM = "/opt/practicum/current/bin/python"
 GOOD = "def f(x):\n    return x + 1"
 STRIPPER = """import ast
 class T(ast.NodeTransformer):
@@ -94,9 +97,45 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "endless": {"answer": ENDLESS},
     "forger": {"answer": FORGE},
     "bomber": {"answer": GOOD, "first": BOMB},
+    "hog": {"answer": "kept = bytearray(10**10)\n" + GOOD},
     "writer": {"answer": GOOD + MARKUP,
                "essay": "<script>evil()</script> [x](java&#115;cript:evil())"},
 }  # fmt: skip
+
+
+SPY = """import glob, os, signal
+try:
+    os.kill(-1, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+known = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
+print("spied", any("grade_task" in one or "kernel.json" in one for one in known[2:]),
+      glob.glob("/nfs/courses/.grading/*"), glob.glob("/tmp/*/work"), glob.glob("/scratch/*"))
+"""
+WAITS = "import time\nopen('mine.txt', 'w').write('mine')\ntime.sleep(7)\n" + GOOD
+# by turns in the first slot, which takes a, c and e, and the second, b and d
+NEIGHBOURS = {
+    "a": {"answer": GOOD, "first": LEAVE},
+    "b": {"answer": WAITS},
+    "c": {"answer": GOOD, "first": LOOK},
+    "d": {"answer": WAITS},
+    "e": {"answer": GOOD, "first": SPY},
+}
+# As root on the second slot's node, the first's account against whatever the second's runs
+AGAINST = """
+for again in $(seq 300); do
+  pgrep -u gradebox-grd-02 -f ipykernel >/dev/null && echo seen && break
+  sleep 0.2
+done
+for pid in $(pgrep -u gradebox-grd-02); do
+  for act in "kill -9 $pid" "cat /proc/$pid/environ" "ls /proc/$pid/fd" "ls /proc/$pid/root/" \
+             "head -c 1 /proc/$pid/mem"; do
+    runuser -u gradebox-grd-01 -- $act >/dev/null 2>&1 && echo "did $act"
+  done
+done
+runuser -u gradebox-grd-01 -- find /tmp /var/tmp /dev/shm /run /scratch /nfs/courses \
+  -user gradebox-grd-02 \\( -readable -o -writable -o -executable \\) 2>/dev/null
+"""
 
 
 class Grader:
@@ -174,6 +213,10 @@ def test_what_stock_does_with_two_of_them(grader: Grader) -> None:
     said = grader.autograded("looker", "stock")
     assert "munge True" in said
     assert "/nfs/courses/grd" in said
+    grader.hand_in("stock", {"killer": {"answer": "import os\nos.kill(os.getppid(), 9)"}})
+    with pytest.raises(AssertionError):  # a student's code ends the whole of stock's run
+        grader.as_grader("env", "JUPYTER_PATH=/nfs/envs/jupyter", nbgrader, "autograde", "stock",
+                         "--student=killer")  # fmt: skip
     ours = grader.grade("stock", "--student", "stripper", "--again")
     assert ours["by"]["stripper"]["score"] == 0, "and nothing of stock's score is left"
 
@@ -191,6 +234,8 @@ def test_what_ends_the_kernel_is_failed_and_stops_nobody(
     assert attacked["endless"]["score"] == 0
     assert set(attacked) == set(ATTACKS)
     assert attacked["bomber"]["score"] in (0, 3.5)
+    assert attacked["hog"]["score"] == 0
+    assert "MemoryError" in grader.autograded("hog", "attacks")
 
 
 def test_a_forged_result_earns_nothing(grader: Grader, attacked: dict[str, Any]) -> None:
@@ -256,6 +301,22 @@ def test_a_grading_account_has_no_network_and_no_other_slots_files(
         assert run_on("node01", [*box, "ls", path]).returncode != 0
 
 
+def test_a_neighbour_is_neither_read_nor_killed(grader: Grader, run_on: Any) -> None:
+    """From inside a box, and from a box's account that got out of it."""
+    grader.hand_in("neighbours", NEIGHBOURS)
+    look = ["squeue", "--noheader", "--user=gradebox-grd-02", "--states=R", "--format=%N"]
+    with ThreadPoolExecutor() as pool:
+        grading = pool.submit(grader.grade, "neighbours")
+        node = until(lambda: grading.done() or run_on("login", look).stdout.strip(), 120)
+        assert node is not True, grading.result()
+        said = run_on(node, ["bash", "-c", AGAINST]).stdout
+        found = grading.result()["by"]
+    assert said == "seen\n", said
+    assert {one["score"] for one in found.values()} == {3.5}, found
+    assert "kept False False" in grader.autograded("c", "neighbours"), "of what a left"
+    assert "spied False [] [] []" in grader.autograded("e", "neighbours")
+
+
 def test_again_only_what_is_new(grader: Grader, attacked: dict[str, Any]) -> None:
     before = grader.autograded("right", "attacks")
     again = grader.grade("attacks")
@@ -281,6 +342,9 @@ def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None
         assert time.monotonic() < deadline
         time.sleep(0.5)
     run_on("login", ["pkill", "-KILL", "-u", "grader-grd", "-f", "coursework.act"])
+    status = [PRACTICUM, "-I", "-m", "coursework.act", "grade", "grd", "slow", "--status"]
+    told = json.loads(grader.as_grader(*status).stdout)["progress"]
+    assert (told["running"], told["error"]) == (False, "it was ended before it was done")
     found = grader.grade("slow")
     assert {one["status"] for one in found["graded"]} == {"graded"}
     total = found["skipped"] + len(found["graded"])

@@ -109,6 +109,41 @@ def test_what_a_course_cannot_be(tmp_path, more, said) -> None:
         read(tmp_path, course(**more))
 
 
+LIMITED = """
+[[kernels]]
+name = "python3"
+title = "Python"
+[[kernels]]
+name = "own"
+title = "A class's own"
+group = "{group}"
+[[partitions]]
+name = "few"
+nodes = "ALL"
+groups = ["teachers"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "more", "said"),
+    [
+        ("teachers", {"kernel": "own"}, "for teachers alone: .*course-hpc"),
+        ("teach-hpc", {"kernel": "own"}, "for teach-hpc alone"),
+        ("course-hpc", {"partition": "few"}, "takes only teachers"),
+    ],
+)
+def test_submissions_can_be_graded_where_and_with_what_is_named(
+    tmp_path, group, more, said
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, course(**more), LIMITED.format(group=group))
+
+
+def test_a_course_may_have_a_kernel_of_its_own(tmp_path) -> None:
+    found = read(tmp_path, course(kernel="own"), LIMITED.format(group="course-hpc"))
+    assert found.courses[0].kernel == "own"
+
+
 def test_two_courses_never_share(tmp_path) -> None:
     with pytest.raises(ConfigError, match="is taken by"):
         read(tmp_path, course(), course(name="other"))

@@ -60,6 +60,16 @@ def test_accounts_are_everywhere_and_services_on_the_login_node(cluster) -> None
     assert token.secret and token.mode == 0o600
 
 
+def test_a_grader_is_in_its_courses_group_where_a_kernel_is_for_it_alone(cluster) -> None:
+    assert declared(cluster, "node01")["user:gradebox-hpc-01"].groups == ()
+    kernels = [{"name": "python3", "title": "Python"},
+               {"name": "own", "title": "Own", "group": "course-hpc"}]  # fmt: skip
+    made = declared(sample(users=PEOPLE, courses=COURSES, kernels=kernels), "node01")
+    for name in ("grader-hpc", "gradebox-hpc-01", "gradebox-hpc-02"):
+        assert made[f"user:{name}"].groups == ("course-hpc",)
+    assert made["user:gradebox-old-01"].groups == ()
+
+
 def test_sessions_are_told_of_open_courses_alone(cluster) -> None:
     told = json.loads(nodes.session_places(cluster))
     assert [(one["name"], one["port"], one["grader"]) for one in told] == [("hpc", 600, 50000)]

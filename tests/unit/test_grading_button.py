@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application, RequestHandler
 
+from coursework.grade_course import Events
 from coursework.grade_wanted import runs, wishes
-from coursework.session import grading
+from coursework.session import grading, guard
+from coursework.session import progress as going
+
+
+def page(assignment: str, progress, entries, **more) -> str:
+    return going.page(assignment, progress, entries, "/back", "n0nce", **more)
 
 
 def pressed(root, assignment: str, student: str):
@@ -30,7 +43,7 @@ def test_all_that_is_new_is_asked_for_and_graded_before_those_that_are_named(tmp
     pressed(tmp_path, "ps1", "ben")
     ((_, students),) = wishes(tmp_path / "grading" / "wanted").items()
     assert grading.asked(tmp_path, "ps1") and not grading.asked(tmp_path, "ps2")
-    assert "begins in a moment" in grading.page("ps1", {}, {}, "/", more=True)
+    assert "begins in a moment" in page("ps1", {}, {}, more=True)
     asked = [(one.student, one.again) for one in runs("ps1", students)]
     assert asked == [([], False), (["ben"], True)]
 
@@ -54,31 +67,112 @@ def test_strange_wishes_are_removed(tmp_path) -> None:
 
 
 def test_the_page_tells_and_escapes(tmp_path) -> None:
-    folder = tmp_path / "ps1"
-    folder.mkdir()
+    events = Events(tmp_path, loud=False)
+    events.begin(["ada", "ben", "cy"], [])
     students = {"ada": "graded", "ben": "running", "cy": "failed"}
-    (folder / "progress").write_text(json.dumps({"running": True, "students": students}))
+    for name, state in students.items():
+        events.phase(name, state)
     for name, reason in (("ada", ""), ("cy", "<script>evil()</script>")):
         entry = {
             "student": name, "status": students[name], "reason": reason, "score": 2.5,
             "max_score": 4.0,
         }  # fmt: skip
-        (folder / f"{name}.json").write_text(json.dumps(entry))
-    (folder / "dan.json").write_text("{")
-    progress, entries = grading.read(folder)
-    html = grading.page("<ps1>", progress, entries, "/back")
+        (tmp_path / f"{name}.json").write_text(json.dumps(entry))
+    (tmp_path / "dan.json").write_text("{")
+    (tmp_path / "eve.json").write_text("7")
+    html = page("<ps1>", *going.read(tmp_path))
     assert "2 of 3 done" in html
     assert "2.5 of 4" in html
-    assert "<script" not in html
     assert "&lt;script" in html
-    assert 'http-equiv="refresh"' in html
-    after = grading.page("ps1", {**progress, "running": False}, entries, "/back")
-    assert 'http-equiv="refresh"' not in after
+    assert html.count("<script") == 1 and '<script nonce="n0nce">' in html
+    assert 'data-busy="yes"' in html
+    events.end()
+    after = page("ps1", *going.read(tmp_path))
+    assert 'data-busy="yes"' not in after
+    assert "Nothing is being graded now" in after
 
 
 def test_an_old_score_is_not_shown_while_it_is_graded_anew() -> None:
     entry = {"student": "ada", "status": "graded", "score": 2.5, "max_score": 4.0, "reason": ""}
-    html = grading.page(
-        "ps1", {"running": True, "students": {"ada": "running"}}, {"ada": entry}, "/"
-    )
+    html = page("ps1", {"running": True, "students": {"ada": "running"}}, {"ada": entry})
     assert "2.5" not in html
+
+
+GRADES = """
+import sys
+from pathlib import Path
+from coursework.grade_course import Events
+events = Events(Path(sys.argv[1]), loud=True)
+events.begin(["ada", "ben"], [])
+events.phase("ada", "running")
+sys.stdin.read()
+"""
+
+
+def test_a_grading_that_was_killed_does_not_run(tmp_path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", GRADES, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        for _ in range(2):
+            assert process.stdout.readline()
+        assert going.read(tmp_path)[0]["running"]
+        process.kill()
+    found, entries = going.read(tmp_path)
+    assert not found["running"]
+    html = page("ps1", found, entries)
+    assert "It was interrupted" in html and "not graded" in html
+    assert ">runs<" not in html and 'data-busy="yes"' not in html
+    # the same number, used again
+    ours = {"running": True, "process": [os.getpid(), 1], "students": {}}
+    assert not going.is_running(ours)
+    assert going.is_running({**ours, "process": going.process(os.getpid())})
+
+
+def test_who_comes_second_says_nothing_of_the_first(tmp_path) -> None:
+    first = Events(tmp_path, loud=False)
+    first.begin(["ada"], [])
+    Events(tmp_path, loud=False).refused("it is being graded already")
+    assert going.read(tmp_path)[0]["students"] == {"ada": "to do"}
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("ps1", True), ("Week 2 - Tom's", True), ("Übung", True), ("", True), ('";evil();"', False),
+        ("</script>", False), ("a\\", False), ("a\nb", False), ("a\u2028b", False), ("`x`", False),
+    ],
+)  # fmt: skip
+def test_names_that_a_script_would_run_are_no_names(name: str, plain: bool) -> None:
+    assert guard.is_plain(name) is plain
+
+
+async def test_a_link_with_such_a_name_is_answered_with_404() -> None:
+    class Page(RequestHandler):
+        content_security_policy = ""
+
+        async def prepare(self) -> None:
+            self.set_header("Content-Security-Policy", self.content_security_policy)
+
+        def get(self, name: str) -> None:
+            self.finish(f'<script>var name = "{name}";</script>')
+
+    link, port = bind_unused_port()
+    server = HTTPServer(Application([(r"/page/([^/]+)", Page)]))
+    server.add_socket(link)
+
+    async def ask(name: str):
+        url = f"http://127.0.0.1:{port}/page/{name}"
+        return await AsyncHTTPClient().fetch(url, raise_error=False)
+
+    assert b"evil" in (await ask("%22;evil();%22")).body, "as it comes"
+    guard.names_are_plain(Page)
+    guard.runs_nothing(Page, guard.ANSWER)
+    for name in ("%22;evil();%22", "%3C%2Fscript%3E%3Cscript%3Eevil()", "%5C"):
+        answer = await ask(name)
+        assert answer.code == 404 and b"evil" not in answer.body
+    right = await ask("ps%201")
+    assert right.code == 200 and b'"ps 1"' in right.body
+    assert "sandbox" in right.headers["Content-Security-Policy"]
+    server.stop()

@@ -17,7 +17,7 @@ from cluster.courses import Course
 from cluster.errors import PracticumError, UsageError
 from cluster.slurm_text import JobState
 from coursework import gradejobs, staging
-from coursework.grading import Entry, alone, digest, entries, handed_in, write
+from coursework.grade_state import Entry, alone, digest, entries, handed_in, write
 from coursework.grading_role import sudoers
 
 
@@ -36,6 +36,14 @@ def test_everyone_is_in_one_chunk_and_slots_are_even(
     sizes = [sum(map(len, share)) for share in shares]
     assert max(sizes) - min(sizes) <= 1
     assert all(0 < len(chunk) <= most for share in shares for chunk in share)
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=200), st.integers(1, 8))
+def test_waves_grow_and_everyone_is_in_one(students: list[str], slots: int) -> None:
+    found = list(staging.waves(students, slots))
+    assert [student for wave in found for student in wave] == students
+    whole = [len(wave) / slots for wave in found[:-1]]
+    assert whole == [2, 4, 8, *[10] * 100][: len(whole)]
 
 
 def test_a_chunk_has_what_is_to_run_and_no_links(tmp_path: Path) -> None:
@@ -111,7 +119,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_damaged_entries_are_graded_again(tmp_path: Path) -> None:
-    from coursework.grading import Places
+    from coursework.grade_state import Places
 
     folder = tmp_path / "grading" / "assignments" / "ps1"
     folder.mkdir(parents=True)
@@ -138,6 +146,8 @@ def test_a_slots_array_runs_one_task_at_a_time() -> None:
     assert "--array=0-2%1" in argv
     assert not any(part.startswith("--partition") for part in argv)
     assert "--partition=batch" in wanted(partition="batch").argv()
+    assert not any("dependency" in part for part in argv)
+    assert "--dependency=afterany:17" in wanted(after=17).argv(), "and one array at a time"
 
 
 def test_the_jobs_script_starts_the_task_of_its_number(tmp_path: Path) -> None:
