@@ -46,7 +46,7 @@ test-unit: prepare-unit $(BIN)/.dev
 LABS ?= 2
 test-lab: prepare-test browser
 	@echo "==> tests on a lab"
-	@$(BIN)/pytest -v -m lab --tb=native --durations 25 \
+	@$(BIN)/pytest -v -m "lab and not slow" --tb=native --durations 25 \
 		$(if $(PRACTICUM_LAB),,-n $(LABS) --dist loadfile --no-loadscope-reorder) tests/lab
 
 ifneq ($(wildcard tests/vm/test_*.py),)

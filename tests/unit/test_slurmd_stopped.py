@@ -1,4 +1,4 @@
-"""Which processes are jobs' when a node goes down; it goes down for real in test_survival_lab.py."""
+"""Which processes are jobs' when a node goes down; it goes down for real in test_hub_survival_lab.py."""
 
 from __future__ import annotations
 
