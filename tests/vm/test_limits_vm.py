@@ -29,7 +29,11 @@ def sbatch(vms: Vms, wrap: str, *options: str, user: str = "ada") -> str:
 
 def ended(vms: Vms, job: str) -> str:
     done = {"COMPLETED", "FAILED", "OUT_OF_MEMORY", "CANCELLED", "NODE_FAIL", "TIMEOUT"}
-    return vms.until("head", [*STATE, job], lambda text: any(f"|{state}" in text for state in done))
+    # the job itself: its batch step has ended a moment before
+    over = tuple(f"{job}|{state}" for state in done)
+    return vms.until(
+        "head", [*STATE, job], lambda text: any(row.startswith(over) for row in text.splitlines())
+    )
 
 
 def running(vms: Vms, job: str) -> None:
