@@ -75,7 +75,12 @@ def seconds(duration: str) -> int:
 
 def slurm_time(duration: str) -> str:
     """The same length of time as Slurm reads it, D-HH:MM:SS (slurm.conf(5), sbatch(1))."""
-    minutes, secs = divmod(seconds(duration), 60)
+    return clock(seconds(duration))
+
+
+def clock(total: int) -> str:
+    """Seconds as D-HH:MM:SS."""
+    minutes, secs = divmod(total, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return f"{days}-{hours:02d}:{minutes:02d}:{secs:02d}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from cluster.slurm_text import JobState
+from cluster.values import clock
 from coursework.accounting import Job, waited_for
 from coursework.clustertests import Criterion, Finding, Run, Work
 
@@ -366,13 +367,7 @@ def _words(wanted: Range, form: str = "{}") -> str:
 
 
 def _clock(seconds: float | None) -> str:
-    """As --time has it: hours:minutes:seconds, days before."""
-    if seconds is None:
-        return "none"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"{f'{days}-' if days else ''}{hours:02}:{minutes:02}:{rest:02}"
+    return "none" if seconds is None else clock(int(seconds)).removeprefix("0-")
 
 
 def _number(value: float | None) -> str:

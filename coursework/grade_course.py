@@ -23,7 +23,7 @@ from cluster.model import Cluster
 from cluster.values import seconds
 from coursework import snapshot
 from coursework.accounting import Accounting, Window
-from coursework.grade_state import BusyError, Entry, Places, entries
+from coursework.grade_state import BusyError, Entry, Places, entries, write
 from coursework.grading import Grading
 from coursework.grading_role import BOOK, TASK, staging
 from coursework.layout import Layout
@@ -33,6 +33,7 @@ from coursework.store import Store
 from kernels import kernelspec
 
 FOREVER = 1 << 40
+NEVER: dict[str, Any] = {"running": False, "students": {}, "skipped": []}
 SYSTEM = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/srv", "/mnt", "/media")  # noqa: S108
 
 
@@ -128,10 +129,7 @@ class Events:
 
     def _tell(self, value: dict[str, Any]) -> None:
         self.progress["at"] = int(time.time())
-        path = self.folder / "progress"
-        temporary = path.with_name("progress.tmp")
-        temporary.write_text(json.dumps(self.progress))
-        temporary.replace(path)
+        write(self.folder / "progress", self.progress)
         self._say(value)
 
     def _say(self, value: dict[str, Any]) -> None:
@@ -184,8 +182,7 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
 
 def status(where: Places, assignment: str) -> str:
     """What is known of an assignment's grading, as JSON."""
-    found, _ = progress.read(where.of(assignment))
-    found = found or {"running": False, "students": {}, "skipped": []}
+    found = progress.read(where.of(assignment)) or NEVER
     known = {name: asdict(entry) for name, entry in entries(where, assignment).items()}
     at = found.get("at")
     when = datetime.fromtimestamp(at, UTC).isoformat() if at else None

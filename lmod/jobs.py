@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from cluster.errors import PracticumError
+from cluster.slurm_text import JobState
 from lmod.shells import PROFILE
 from provisioning.ssh import Remote
 
-OVER = (
-    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-    "DEADLINE", "BOOT_FAIL",
-)  # fmt: skip
+# Here nothing of it may run any more
+OVER = frozenset(state for state in JobState if state.over) - {JobState.COMPLETING}
 WRITTEN_SECONDS = 30  # until a node sees what another has written
 POLL_SECONDS = 1.0
 GONE_SECONDS = 60  # Slurm's KillWait and the epilog are well within

@@ -71,7 +71,8 @@ def apply(
             "apply asks before it changes anything, and here is no terminal to ask on: "
             "add --yes, or look with practicum plan"
         )
-    _apply(file, limit, _roles(moved), format_=format_, yes=yes, whole=diff, json=json)
+    done = bring(file, limit, _roles(moved), format_=format_, yes=yes, whole=diff, json=json)
+    raise typer.Exit(0 if done else 1)
 
 
 def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: bool) -> None:
@@ -101,16 +102,17 @@ def _plan(file: Path, limit: list[str], moved: list[str], *, whole: bool, json: 
     raise typer.Exit(PENDING if made.pending else 0)
 
 
-def _apply(
+def bring(
     file: Path,
-    limit: list[str],
-    moved: list[str],
+    limit: list[str] = LIMIT,
+    moved: list[str] = LIMIT,
     *,
-    format_: str,
+    format_: str = "",
     yes: bool,
-    whole: bool,
-    json: bool,
-) -> None:
+    whole: bool = False,
+    json: bool = False,
+) -> bool:
+    """Apply, with everything shown and asked. Whether all nodes are now what the file says."""
     from practicum import formatting, show
     from practicum.report import reporter
     from practicum.rooms import ROLES
@@ -138,14 +140,14 @@ def _apply(
             result = run()
     if question.declined:
         typer.echo("nothing was changed", err=json)
-        raise typer.Exit(1)
+        return False
     if result.ok:
         guards.remember(cluster, _base(file), [node.node for node in result.nodes])
     if json:
         typer.echo(show.result_json(result))
     else:
         show.result(result)
-    raise typer.Exit(1 if any(node.error for node in result.nodes) else 0)
+    return not any(node.error for node in result.nodes)
 
 
 class _Question:

@@ -360,11 +360,8 @@ def _bring(file: Path, *, apply: bool, yes: bool) -> bool:
     from practicum import converge
 
     if apply and (yes or (sys.stdin.isatty() and sys.stderr.isatty())):
-        try:
-            converge.apply(file=file, yes=yes)
-        except typer.Exit as ended:  # as it always ends
-            if ended.exit_code:
-                raise
+        if not converge.bring(file, yes=yes):
+            raise typer.Exit(1)
         return True
     typer.echo("practicum apply brings this to the nodes")
     return False

@@ -120,7 +120,7 @@ def handler() -> Any:
             if not NAME.fullmatch(assignment):
                 raise web.HTTPError(404)
             root = Path(self.settings["nbgrader_formgrader"].coursedir.root)
-            found = progress.read(root / "grading" / "assignments" / assignment)
+            folder = root / "grading" / "assignments" / assignment
             back = url_path_join(
                 self.base_url, "formgrader", "manage_submissions", quote(assignment)
             )
@@ -128,6 +128,7 @@ def handler() -> Any:
             nonce = secrets.token_urlsafe(16)
             self.set_header("Content-Security-Policy", progress.policy(nonce))
             more = asked(root, assignment)
+            found = progress.read(folder), progress.entries(folder)
             self.finish(progress.page(assignment, *found, back, nonce, more=more))
 
         @web.authenticated

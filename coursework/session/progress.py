@@ -82,23 +82,28 @@ def is_running(progress: dict[str, Any]) -> bool:
         return False
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Progress and entries of an assignment; empty where there are none. A grading that was killed
-    has not been running since, and ended with INTERRUPTED."""
+def read(folder: Path) -> dict[str, Any]:
+    """An assignment's progress; empty where there is none. A grading that was killed has not been
+    running since, and ended with INTERRUPTED."""
     try:
         progress = dict(json.loads((folder / "progress").read_text()))
     except (OSError, ValueError, TypeError):
         progress = {}
     if progress.get("running") and not is_running(progress):
         progress |= {"running": False, "error": INTERRUPTED}
-    entries = {}
+    return progress
+
+
+def entries(folder: Path) -> dict[str, Any]:
+    """What is known of each student, as it is on disk; damaged files count as not there."""
+    found = {}
     for path in folder.glob("*.json"):
         try:
             entry = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             continue
-        entries[str(entry.get("student"))] = entry
-    return progress, entries
+        found[str(entry.get("student"))] = entry
+    return found
 
 
 def told(progress: dict[str, Any], done: int, *, more: bool) -> str:

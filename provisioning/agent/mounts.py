@@ -52,15 +52,19 @@ ONLY_AT_MOUNTING = (
 )  # fmt: skip
 
 
+def fields_of(table: str, target: str) -> list[str] | None:
+    """Of ``target``'s line: source, place, type, options; None where there is no whole one."""
+    rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
+    return next((row for row in rows if len(row) > 3 and row[1] == escape(target)), None)
+
+
 def as_mounted(table: str, target: str) -> tuple[str, ...]:
     """What of ``target``'s line shows in the mount: source, type and options in order; () where
     there is no line."""
-    rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
-    for row in rows:
-        if len(row) > 3 and row[1] == escape(target):
-            options = [one for one in row[3].split(",") if not one.startswith(ONLY_AT_MOUNTING)]
-            return (row[0], row[2], *options)
-    return ()
+    if (row := fields_of(table, target)) is None:
+        return ()
+    options = [one for one in row[3].split(",") if not one.startswith(ONLY_AT_MOUNTING)]
+    return (row[0], row[2], *options)
 
 
 def mounted(host: Host, target: str) -> bool:
@@ -241,8 +245,8 @@ def leave_away(run: Run, targets: Iterable[str]) -> None:
 
 def over_network(table: str, target: str) -> bool:
     """Whether /etc/fstab has ``target`` from another machine."""
-    rows = (line.split() for line in table.splitlines() if not line.lstrip().startswith("#"))
-    return any(len(row) > 3 and row[1] == escape(target) and row[2] in OVER_NETWORK for row in rows)
+    row = fields_of(table, target)
+    return row is not None and row[2] in OVER_NETWORK
 
 
 def unmount(run: Run, target: str) -> None:

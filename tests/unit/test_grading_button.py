@@ -80,14 +80,14 @@ def test_the_page_tells_and_escapes(tmp_path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(entry))
     (tmp_path / "dan.json").write_text("{")
     (tmp_path / "eve.json").write_text("7")
-    html = page("<ps1>", *going.read(tmp_path))
+    html = page("<ps1>", going.read(tmp_path), going.entries(tmp_path))
     assert "2 of 3 done" in html
     assert "2.5 of 4" in html
     assert "&lt;script" in html
     assert html.count("<script") == 1 and '<script nonce="n0nce">' in html
     assert 'data-busy="yes"' in html
     events.end()
-    after = page("ps1", *going.read(tmp_path))
+    after = page("ps1", going.read(tmp_path), going.entries(tmp_path))
     assert 'data-busy="yes"' not in after
     assert "Nothing is being graded now" in after
 
@@ -117,9 +117,9 @@ def test_a_grading_that_was_killed_does_not_run(tmp_path) -> None:
         assert process.stdout
         for _ in range(2):
             assert process.stdout.readline()
-        assert going.read(tmp_path)[0]["running"]
+        assert going.read(tmp_path)["running"]
         process.kill()
-    found, entries = going.read(tmp_path)
+    found, entries = going.read(tmp_path), going.entries(tmp_path)
     assert not found["running"]
     html = page("ps1", found, entries)
     assert "It was interrupted" in html and "not graded" in html
@@ -134,7 +134,7 @@ def test_who_comes_second_says_nothing_of_the_first(tmp_path) -> None:
     first = Events(tmp_path, loud=False)
     first.begin(["ada"], [])
     Events(tmp_path, loud=False).refused("it is being graded already")
-    assert going.read(tmp_path)[0]["students"] == {"ada": "to do"}
+    assert going.read(tmp_path)["students"] == {"ada": "to do"}
 
 
 @pytest.mark.parametrize(
