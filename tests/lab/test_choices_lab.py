@@ -21,10 +21,9 @@ def own_jobs(run_on: Any, user: str) -> list[str]:
 
 def refused(one: Student, options: Any) -> str:
     """What is said of a start that must not be."""
-    answer = one.start(**options)
-    if answer.status_code in (201, 202):
-        return str(list(one.events())[-1]["message"])
-    return str(answer.json()["message"])
+    last, _ = one.outcome(**options)
+    assert last.get("failed"), last
+    return str(last["message"])
 
 
 @pytest.mark.parametrize(
