@@ -10,8 +10,7 @@ calls        system calls that name a path in the environment, of a cold start; 
              be an operation of its own (LOOKUP, ACCESS, GETATTR, OPEN)
 reads        what the cold start read from the disk below, in I/Os (sys block stat)
 
-What this cannot show: NFS itself, its round trips, and ten nodes that ask one server at once. So
-images are not published (see docs/benchmarks.md).
+What this cannot show is NFS itself and its round trips: see kernel_nfs.py.
 """
 
 from __future__ import annotations
@@ -54,13 +53,26 @@ def mounted(image: Path, target: Path, kind: str) -> Iterator[str]:
         run("umount", target)
 
 
-def make(folder: Path, place: Path) -> tuple[Path, Path, int]:
-    """(ext4 image, squashfs image, MB of files) of an environment that is at ``place``."""
+def environment(place: Path, image: Path) -> None:
+    """One with PACKAGES at ``place``, and a squashfs image of it."""
     run(UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place)
     python = place / "bin/python"
     run(UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *PACKAGES)
-    tree, image = folder / "tree.ext4", folder / "image.squashfs"
     run("mksquashfs", place, image, "-quiet", "-no-progress", "-comp", "zstd")
+
+
+def compared(title: str, plain: dict[str, float], packed: dict[str, float]) -> dict[str, float]:
+    """Show both as a table; what the plain tree takes for one of the image."""
+    ratios = {key: common.ratio(plain[key], packed[key]) for key in plain}
+    rows = [(key, f"{plain[key]:g}", f"{packed[key]:g}", f"{ratios[key]:g}") for key in plain]
+    common.show(title, rows, ("", "plain tree", "image", "tree / image"))
+    return ratios
+
+
+def make(folder: Path, place: Path) -> tuple[Path, Path, int]:
+    """(ext4 image, squashfs image, MB of files) of an environment that is at ``place``."""
+    tree, image = folder / "tree.ext4", folder / "image.squashfs"
+    environment(place, image)
     size = int(run("du", "-sm", place).split()[0])
     run("truncate", f"--size={size * 3 // 2 + 64}M", tree)
     run("mkfs.ext4", "-q", "-d", place, tree)
@@ -133,9 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         common.say("image")
         packed = measure(image, "squashfs", place, env, options.runs)
         sizes = {"tree_mb": size, "image_mb": image.stat().st_size >> 20}
-    ratios = {key: common.ratio(plain[key], packed[key]) for key in plain}
-    rows = [(key, f"{plain[key]:g}", f"{packed[key]:g}", f"{ratios[key]:g}") for key in plain]
-    common.show("A kernel's start", rows, ("", "plain tree", "image", "tree / image"))
+    ratios = compared("A kernel's start", plain, packed)
     common.finish("kernels", packed, plain, ratios, sizes=sizes)
 
 

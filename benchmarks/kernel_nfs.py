@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
-from kernel_images import PACKAGES, UV, run
+from kernel_images import compared, environment, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/vm"))
 from vmkit import cluster as pairs
@@ -40,12 +40,9 @@ SECONDS = 900  # an emulated processor's patience
 def make(folder: Path) -> tuple[Path, Path]:
     """(tar file of a tree, squashfs image of the same), made by this machine's processor."""
     place = folder / "environment"
-    run(UV, "venv", "--quiet", "--python", "/usr/bin/python3", place)
-    python = place / "bin/python"
-    run(UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *PACKAGES)
     tree, image = folder / "tree.tar", folder / "image.squashfs"
+    environment(place, image)
     run("tar", "-C", place, "-cf", tree, ".")
-    run("mksquashfs", place, image, "-quiet", "-no-progress", "-comp", "zstd")
     shutil.rmtree(place)
     return tree, image
 
@@ -116,9 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             plain, packed = compare(vms)
         finally:
             vms.down()
-    ratios = {key: common.ratio(plain[key], packed[key]) for key in plain}
-    rows = [(key, f"{plain[key]:g}", f"{packed[key]:g}", f"{ratios[key]:g}") for key in plain]
-    common.show("NFS calls of kernel starts", rows, ("", "plain tree", "image", "tree / image"))
+    ratios = compared("NFS calls of kernel starts", plain, packed)
     common.finish("kernel-nfs", packed, plain, ratios)
 
 
