@@ -19,7 +19,7 @@ from coursework.units import (
     sudoers,
 )
 from kernels.build_env import Spec
-from kernels.environments import builder, environment
+from kernels.environments import GRAMMAR, builder, environment
 from kernels.kernelspec import lab_config
 from provisioning import wheel
 from provisioning.resources import (
@@ -168,6 +168,7 @@ def graders_environment(context: Context) -> list[Resource]:
             ("etc/jupyter/labconfig/page_config.json", graders_page()),
             ("etc/jupyter/jupyter_lab_config.json", lab_config()),
         ),
+        remove=(GRAMMAR,),
         imports=IMPORTS,
         keep=1,
     )

@@ -6,7 +6,7 @@ from cluster.load import public_json
 from cluster.model import Cluster, NodeRole
 from hub import certificates, login, paths, units
 from kernels.build_env import Spec
-from kernels.environments import LIBRARY, builder, environment
+from kernels.environments import GRAMMAR, LIBRARY, builder, environment
 from provisioning import wheel
 from provisioning.resources import (
     Command,
@@ -65,6 +65,7 @@ def application(_context: Context) -> list[Resource]:
         root=paths.HOME,
         requirements=pins,
         wheels=(own,),
+        remove=(GRAMMAR,),
         imports=IMPORTS,
         keep=1,
     )

@@ -47,8 +47,8 @@ class Spec:
 
     ``requirements`` is a pinned file with hashes, ``packages`` a list for the solver,
     ``wheels`` local files installed last without their dependencies. ``files`` are written into
-    the version (relative path → text), ``remove`` are taken out of it. ``imports`` must work
-    before it goes live. ``keep`` older versions stay (0: all of them).
+    the version (relative path → text), folders ``remove`` (with wildcards) taken out of it.
+    ``imports`` must work before it goes live. ``keep`` older versions stay (0: all of them).
     """
 
     name: str
@@ -190,8 +190,8 @@ def install(spec: Spec, target: Path) -> None:
 
 def finish(spec: Spec, target: Path) -> None:
     """What comes after the packages: own files, a trial, the list of what is in it, the stamp."""
-    for name in spec.remove:
-        shutil.rmtree(target / name, ignore_errors=True)
+    for folder in [found for name in spec.remove for found in target.glob(name)]:
+        shutil.rmtree(folder)
     for name, text in spec.files:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,9 @@ BUILDER = f"{LIBRARY}/build_env.py"
 SPECS = "/etc/practicum/environments"
 FILES = Path(__file__).parent / "files"
 SCRIPT = Path(build_env.__file__)
+# jsonschema's check of one rare format: a grammar compiled at import, one to three seconds of a
+# processor at each start of a hub, a server or nbgrader. Without it jsonschema skips the check.
+GRAMMAR = "lib/python3*/site-packages/rfc3987_syntax"
 BUILD_LIMIT = 3600  # seconds; a Pi with a slow disk takes its time
 
 

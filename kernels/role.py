@@ -9,7 +9,15 @@ from importlib import resources
 from cluster.model import Cluster, Kernel, NodeRole
 from kernels import kernelspec
 from kernels.build_env import PYTHON, Spec
-from kernels.environments import BUILD_LIMIT, FILES, LIBRARY, SPECS, builder, environment
+from kernels.environments import (
+    BUILD_LIMIT,
+    FILES,
+    GRAMMAR,
+    LIBRARY,
+    SPECS,
+    builder,
+    environment,
+)
 from kernels.node.present import START
 from kernels.node.slurm import BUILDER
 from kernels.requests import request
@@ -64,7 +72,7 @@ def server(context: Context) -> list[Resource]:
             ("etc/jupyter/jupyter_lab_config.json", kernelspec.lab_config()),
             ("etc/jupyter/labconfig/page_config.json", kernelspec.page_config()),
         ),
-        remove=(NATIVE_KERNEL,),
+        remove=(NATIVE_KERNEL, GRAMMAR),
         imports=SERVER_IMPORTS,
     )
     contents = {pins: (FILES / "server-requirements.txt").read_bytes()}

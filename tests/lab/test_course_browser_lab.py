@@ -36,7 +36,20 @@ def hpc(lab: Any, run_on: Any) -> Iterator[Course]:
         yield made[0]
 
 
+COURSE = "/nfs/courses/hpc101"
 EVIL = "<p id=said>quiet</p><script>document.getElementById('said').textContent = 'loud'</script>"
+MARK = f"open('{COURSE}/was-run', 'w').close()"
+# Stock nbgrader, run as the grader: what it makes of a name, and of formgrader?path=FOLDER
+STOCK_PAGE = """
+import os, jinja2
+from nbgrader.server_extensions.formgrader import handlers
+pages = jinja2.Environment(loader=jinja2.FileSystemLoader([handlers.template_path]))
+print(pages.get_template("manage_submissions.tpl").render(assignment_id='";evil();"'))
+"""
+STOCK_PATH = """
+from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
+FormgradeExtension().initialize([], root="/tmp/of-a-student")
+"""
 
 
 def page_of(browser: Browser, width: int = 1280) -> Page:  # noqa: F811
@@ -160,6 +173,40 @@ def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
     hpc.teach("give-back", "hpc101", "ps1")
     hpc.student("ada", "feedback", "hpc101", "ps1")
     assert "test_square" in hpc.shell("ada", "cat ~/hpc101/ps1/feedback/*/ps1.html").stdout
+
+
+def test_a_link_runs_nothing_in_formgrader(lab: Any, hpc: Course, browser: Any) -> None:  # noqa: F811
+    """An instructor opens a link that a student sent. Stock runs what it says, by what it says
+    and where its sender likes."""
+    hpc.shell("ada", "mkdir -p -m 755 /tmp/of-a-student", node="login")
+    hpc.run_on("login", ["tee", "/tmp/of-a-student/nbgrader_config.py"], user="ada", input=MARK)
+    grader = ["runuser", "-u", "grader-hpc101", "--", "env", "-C", COURSE, f"HOME={COURSE}"]
+    python = "/nfs/envs/coursework/current/bin/python"
+    mark = ["rm", f"{COURSE}/was-run"]
+    stock = hpc.run_on("login", [*grader, python, "-c", STOCK_PAGE])
+    assert 'var assignment_id = "";evil();"";' in stock.stdout, stock.stderr
+    stock = hpc.run_on("login", [*grader, python, "-c", STOCK_PATH])
+    assert hpc.run_on("login", mark).returncode == 0, stock.stderr
+
+    page = page_of(browser)
+    log_in(page, lab, "ines")
+    page.wait_for_url(re.compile(r"/(hub/(?!login)|user/)"))
+    page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_assignments", timeout=WAIT)
+    name = "%22;document.title='evil';%22"
+    for path in (f"manage_submissions/{name}", f"gradebook/{name}", f"gradebook/ps1/{name}",
+                 f"manage_students/{name}", f"api/assignment/{name}"):  # fmt: skip
+        answer = page.request.get(f"{lab.hub_url}{GRADER}/formgrader/{path}", timeout=WAIT)
+        assert answer.status == 404, path
+        assert "document.title" not in answer.text()
+    # formgrader's unit has a /tmp of its own
+    hpc.shell("ada", "cp -r /tmp/of-a-student ~ && chmod 755 ~ ~/of-a-student", node="login")
+    for folder in ("/home/ada/of-a-student", COURSE):
+        page.goto(f"{lab.hub_url}{GRADER}/formgrader?path={folder}", timeout=WAIT)
+        page.wait_for_url(re.compile("/formgrader/manage_assignments$"), timeout=WAIT)
+        expect(page.locator("table")).to_contain_text("ps1", timeout=WAIT)
+    page.context.close()
+    assert hpc.run_on("login", mark).returncode != 0
+    hpc.shell("ada", "chmod 700 ~; rm -r ~/of-a-student /tmp/of-a-student", node="login")
 
 
 @pytest.mark.parametrize("who", ["ada", "ben"])
