@@ -273,9 +273,10 @@ def script_has(pattern: str, words: str) -> Criterion:
     student wrote, not what ran: for style, never as the only criterion."""
 
     def check(run: Run, _work: Work) -> Finding:
-        found = re.search(pattern, run.script, re.MULTILINE)
-        seen = f"the line {found[0].strip()!r}" if found else "no such line in the script"
-        return Finding(float(bool(found)), words, seen)
+        lines = run.script.splitlines()
+        found = next((line.strip() for line in lines if re.search(pattern, line)), None)
+        seen = "no such line in the script" if found is None else f"the line {found!r:.80}"
+        return Finding(float(found is not None), words, seen)
 
     return Criterion(check)
 

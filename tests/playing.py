@@ -30,7 +30,7 @@ DATA = Path(__file__).parent / "assignments"
 ACCOUNT = "class"  # every student of a lab is in it
 KINDS = ("right", "half", "cheat")
 EXAMPLE = "pi-by-chance"
-LIMIT = 1500  # seconds for one assignment on a busy machine
+LIMIT = 3000  # seconds for one assignment; the seventh took 1140 at a load of 30
 # What half of the work earns, by test; those that are not named here earn all.
 HALF: dict[str, dict[str, float]] = {
     "1-first-job": {"hello": 3, "two": 0, "accounting": 1.5},

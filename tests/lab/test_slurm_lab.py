@@ -63,11 +63,15 @@ def test_mpi_over_two_nodes_with_pmix(run_on) -> None:
     script = (
         "#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=2 --time=00:03:00\n"
         "mpicc -o sum sum.c && srun ./sum && mpirun ./sum\n"
+        "ompi_info --parsable --all | grep -E 'param:(mtl|btl_tcp_if_include):value:'\n"
     )
     output = submit(run_on, "ada", script)
     lines = re.findall(r"(\d)/4 (node\d+) 6", output)
     assert sorted(rank for rank, _host in lines) == sorted("01230123"), output
     assert len({host for _rank, host in lines}) == 2, output
+    # over the cluster's network, not by libfabric, which loses messages of ranks that end
+    assert re.search(r"mtl:value:\^ofi$", output, re.MULTILINE), output
+    assert re.search(r"btl_tcp_if_include:value:[\d.]+/\d+$", output, re.MULTILINE), output
 
 
 def test_modules_in_a_batch_job(run_on) -> None:

@@ -135,10 +135,14 @@ def picture(page: Page, at: Locator, name: str) -> None:
     shot(page, name)
 
 
-def submit(page: Page, lab: Any) -> None:
+def back_to_the_list(page: Page, lab: Any) -> None:
     page.goto(f"{lab.hub_url}/user/ada/lab?reset", timeout=WAIT)
     page.wait_for_selector(".jp-LauncherCard", timeout=WAIT)
     assignment_list(page)
+
+
+def submit(page: Page, lab: Any) -> None:
+    back_to_the_list(page, lab)
     fetched = page.locator("#fetched_assignments_list")
     fetched.get_by_role("button", name="Submit").click()
     expect(page.locator("#submitted_assignments_list")).to_contain_text(NAME, timeout=WAIT)
@@ -146,9 +150,7 @@ def submit(page: Page, lab: Any) -> None:
 
 
 def read_feedback(page: Page, lab: Any) -> None:
-    page.goto(f"{lab.hub_url}/user/ada/lab?reset", timeout=WAIT)
-    page.wait_for_selector(".jp-LauncherCard", timeout=WAIT)
-    assignment_list(page)
+    back_to_the_list(page, lab)
     submitted = page.locator("#submitted_assignments_list")
     submitted.get_by_role("button", name="Fetch Feedback").click()
     submitted.get_by_text("view feedback").click()

@@ -187,7 +187,8 @@ def pipeline() -> Made:
     made = Made("5-pipeline")
     each = 3_000_000_000
     parts = {part: cubes(made.number, (part - 1) * each, part * each) for part in (1, 2, 3)}
-    build = made.add("build", script="#!/bin/bash\nmodule load gcc openmpi\n")
+    script = '#!/bin/bash\nmodule load gcc openmpi\n"$MPICC" -o wave wave.c\n'
+    build = made.add("build", script=script)
     start = made.now
     assert build.ended is not None
     for part in (1, 2, 3):
@@ -236,10 +237,11 @@ def scaling() -> Made:
     text = "".join(f"{k},{one:.10g},{two:.10g}\n" for k, (one, two) in rows.items())
     mean = sum(one for one, _ in rows.values()) / 2e8
     error = math.sqrt((sum(two for _, two in rows.values()) / 2e8 - mean**2) / 2e8)
-    made.add("gbm", **asked(mb=150))
+    made.add("gbm", script="#!/bin/bash\npython3 gbm.py 0 1 chunks.csv\n", **asked(mb=150))
     made.say("chunks.csv", text)
     made.say("answers-gbm.json", {"mean": mean, "error": error})
-    made.add("gbm-ranks", **ranks(4, ("node01",)))
+    script = "#!/bin/bash\nsrun bash -c 'python3 gbm.py $SLURM_PROCID 4 part-$SLURM_PROCID.csv'\n"
+    made.add("gbm-ranks", script=script, **ranks(4, ("node01",)))
     made.say("chunks-ranks.csv", text)
     return made
 

@@ -78,24 +78,28 @@ def test_shell_files_are_valid_bash() -> None:
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
-@needs_lmod
-def test_a_login_shell_inside_a_session_has_its_modules_again(tmp_path: Path) -> None:
-    tool = tmp_path / "tool/1.lua"
-    tool.parent.mkdir()
-    tool.write_text('prepend_path("PATH", "/opt/tool/bin")')
-    update = tmp_path / "update.sh"
+def in_a_session(tree: Path, *names: str, script: str) -> subprocess.CompletedProcess[str]:
+    """``script`` in bash with modules of these names in ``tree``, which put /opt/NAME first in PATH;
+    TREE is the folder, and UPDATE the file that a shell inside a session reads."""
+    for name in names:
+        (tree / name).mkdir()
+        (tree / name / "1.lua").write_text(f'prepend_path("PATH", "/opt/{name}")')
+    update = tree / "update.sh"
     update.write_text(shells.update())
-    script = (
-        f"module load tool; PATH=/usr/bin:/bin bash -c '. {shells.INIT}; . {update}; echo $PATH';"
-        f"rm {tool}; PATH=/usr/bin:/bin bash -c '. {shells.INIT}; . {update}; echo $PATH'"
-    )
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "BASH_ENV": shells.INIT,
-             "MODULEPATH": str(tmp_path), "MODULEPATH_ROOT": str(tmp_path)},
+    return subprocess.run(
+        ["bash", "-c", script.replace("TREE", str(tree)).replace("UPDATE", str(update))],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tree), "BASH_ENV": shells.INIT,
+             "MODULEPATH": str(tree), "MODULEPATH_ROOT": str(tree)},
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
-    assert done.stdout.split() == ["/opt/tool/bin:/usr/bin:/bin", "/usr/bin:/bin"]
+
+
+@needs_lmod
+def test_a_login_shell_inside_a_session_has_its_modules_again(tmp_path: Path) -> None:
+    inner = f"PATH=/usr/bin:/bin bash -c '. {shells.INIT}; . UPDATE; echo $PATH'"
+    script = f"module load tool; {inner}; rm TREE/tool/1.lua; {inner}"
+    done = in_a_session(tmp_path, "tool", script=script)
+    assert done.stdout.split() == ["/opt/tool:/usr/bin:/bin", "/usr/bin:/bin"]
     # one that the admin has removed meanwhile is named, once, and keeps no shell from coming up
     assert done.stderr == (
         "The module tool/1 was loaded, and is not any more: it was removed or replaced. "
@@ -108,21 +112,10 @@ def test_a_login_shell_inside_a_session_has_its_modules_again(tmp_path: Path) ->
 def test_of_several_modules_only_the_one_that_is_gone_is_missing(
     tmp_path: Path, shell: str
 ) -> None:
-    for name in ("first", "tool", "last"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.lua").write_text(f'prepend_path("PATH", "/opt/{name}")')
-    update = tmp_path / "update.sh"
-    update.write_text(shells.update())
-    inner = f". {Path(shells.INIT).with_name('sh')}; . {update}; echo $PATH"
+    inner = f". {Path(shells.INIT).with_name('sh')}; . UPDATE; echo $PATH"
     script = (
-        f"module load first tool last; rm {tmp_path}/tool/1.lua; "
-        f"PATH=/usr/bin:/bin {shell} -c '{inner}'"
+        f"module load first tool last; rm TREE/tool/1.lua; PATH=/usr/bin:/bin {shell} -c '{inner}'"
     )
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "BASH_ENV": shells.INIT,
-             "MODULEPATH": str(tmp_path), "MODULEPATH_ROOT": str(tmp_path)},
-        capture_output=True, text=True, check=True, timeout=30,
-    )  # fmt: skip
+    done = in_a_session(tmp_path, "first", "tool", "last", script=script)
     assert done.stdout.split() == ["/opt/last:/opt/first:/usr/bin:/bin"]
     assert re.findall(r"The module (\S+) was loaded", done.stderr) == ["tool/1"]
