@@ -1,9 +1,9 @@
 """The assignment list of JupyterLab in a student's session: nbgrader's page, our answers.
 
 nbgrader's page asks ``/courses``, ``/assignments`` and ``/nbgrader_version``; the answers have its
-form (nbgrader/server_extensions/assignment_list, 0.9.6), but come from the courses' spoolers, and
-nothing of nbgrader is imported: that alone would cost a small computer a second at each start.
-A question to a course waits in a thread, so the session goes on meanwhile.
+form (nbgrader/server_extensions/assignment_list and validate_assignment, 0.9.6), but come from the
+courses' spoolers, and nothing of nbgrader is imported: that alone would cost a small computer a
+second at each start. A question to a course waits in a thread, so the session goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 
-from . import records
+from . import records, validation
 from .client import Client, own_places
 from .wire import WireError, digest
 
@@ -72,6 +72,13 @@ class Courses:
         for one in client.list()["submissions"]:
             if one["assignment"] == assignment and one["feedback"]:
                 client.feedback(assignment, one["submitted"])
+
+    def validate(self, path: str) -> dict[str, Any]:
+        """Of a notebook, by its path as the list tells it."""
+        book = (self._root / path).resolve()
+        if not any(book.is_relative_to(place.resolve()) for place in (self._root, self._home)):
+            raise WireError(f"{path[:100]} is not in your folder")
+        return validation.validate(book)
 
     def _given(self, client: Client, one: dict[str, Any]) -> dict[str, Any]:
         folder = client.folder(one["name"])
@@ -176,6 +183,17 @@ class ActionHandler(Handler):
         await self.answer(work)
 
 
+class ValidateHandler(Handler):
+    """The list asks with a body, the button above a notebook with an argument."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        data = self.get_json_body()
+        told = data.get("path") if isinstance(data, dict) else None
+        path = str(told) if told else self.get_argument("path")
+        await self.answer(lambda: self.courses.validate(path))
+
+
 class VersionHandler(Handler):
     @web.authenticated
     def get(self) -> None:
@@ -193,6 +211,7 @@ def load_jupyter_server_extension(server: Any) -> None:
     handlers = [
         ("/assignments", AssignmentsHandler),
         (r"/assignments/(fetch|submit|fetch_feedback)", ActionHandler),
+        ("/assignments/validate", ValidateHandler),
         ("/courses", CoursesHandler),
         ("/nbgrader_version", VersionHandler),
     ]
