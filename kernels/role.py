@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from importlib import resources
 
 from cluster.model import Cluster, Kernel, NodeRole
@@ -28,6 +29,7 @@ from provisioning.resources import (
     Image,
     Package,
     Resource,
+    Service,
     User,
     file,
 )
@@ -43,8 +45,8 @@ ROOM = f"{LIBRARY}/kernel-room"
 # What runs on nodes, as the package that it is here; the first line of a folder that Python runs
 ROOM_FILES = (
     "__init__.py", "build_env.py", "node/__init__.py", "node/building.py", "node/conda.py",
-    "node/desk.py", "node/job.py", "node/present.py", "node/request.py", "node/shelf.py",
-    "node/slurm.py", "node/solving.py", "node/trial.py", "node/words.py",
+    "node/desk.py", "node/images.py", "node/job.py", "node/present.py", "node/request.py",
+    "node/shelf.py", "node/slurm.py", "node/solving.py", "node/trial.py", "node/words.py",
 )  # fmt: skip
 ROOM_MAIN = """import sys
 
@@ -159,9 +161,34 @@ def room(_context: Context) -> list[Resource]:
     return found
 
 
-def packages(_context: Context) -> list[Resource]:
-    """For environments of students' own, and for builds on another kind of processor."""
-    return [Package(package="python3-venv")]
+def packages(context: Context) -> list[Resource]:
+    """For environments of students' own, and for builds on another kind of processor; and for
+    images, made where versions are put together. Containers cannot mount them."""
+    found: list[Resource] = [Package(package="python3-venv")]
+    if not context.own.container:
+        found.append(Package(package="squashfs-tools"))
+    return found
+
+
+MOUNTS = "/run/practicum-kernels {program} --timeout=600\n"
+IMAGES = f"{LIBRARY}/kernel-images"
+
+
+def images(context: Context) -> list[Resource]:
+    """Mounts a version's image when a kernel asks for it. A node's own disk needs none."""
+    storage = context.cluster.storage
+    local = storage.provider == "nfs" and context.node.has(NodeRole.STORAGE)
+    if local or context.own.container:
+        return []
+    changed = ("restart:autofs",)
+    return [
+        Package(package="autofs"),
+        file("/etc/practicum/kernel-images.conf", f"ENVS={shlex.quote(storage.envs)}\n"),
+        file(IMAGES, (FILES / "kernel-images").read_text(), mode=0o755),
+        Directory(path="/etc/auto.master.d"),
+        file("/etc/auto.master.d/practicum.autofs", MOUNTS.format(program=IMAGES), notify=changed),
+        Service(service="autofs"),
+    ]
 
 
 def r_packages(context: Context) -> list[Resource]:
@@ -187,5 +214,6 @@ ROLES = (
     Role("kernel-room", "compute", RUNS, room),
     Role("r", "compute", RUNS, r_packages),
     Role("kernel-packages", "compute", RUNS, packages),
+    Role("kernel-images", "compute", RUNS, images),
     Role("environments", "software", on_first(NodeRole.LOGIN), environments),
 )

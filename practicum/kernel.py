@@ -355,6 +355,13 @@ def _show(found: dict[str, Any]) -> None:
         ("for", request["group"] or "everyone"),
         ("built", f"{record['built']} by {record['by'] or 'nobody known'}"),
         ("size", f"{record['files']} files, {record['bytes'] / 1e6:.0f} MB"),
+        (
+            "images",
+            ", ".join(
+                f"{arch} {size / 1e6:.0f} MB"
+                for arch, size in record.get("image_bytes", {}).items()
+            ),
+        ),
     ]
     for arch, one in record["archs"].items():
         python = f", Python {one['python']}" if one["python"] else ""

@@ -10,14 +10,14 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kernels import build_env
 from kernels.build_env import BuildError
+from kernels.node import images, present, shelf, slurm
 from kernels.node import job as job_module
-from kernels.node import present, shelf, slurm
 from kernels.node.job import HERE
 from kernels.node.request import Request
 
@@ -77,7 +77,7 @@ def build(
             shelf.discard(root, str(version))
             _restore(root, request)
             return None
-        found = _finish(envs, request, version, facts, began, by)
+        found = _finish(envs, request, version, facts, began, by, say)
     except BaseException:
         shelf.discard(root, str(version))
         _restore(root, request)
@@ -212,8 +212,28 @@ def _collected(place: Path, arch: str, request: Request) -> dict[str, Any]:
     return facts
 
 
+def _images(place: Path, request: Request, archs: Iterable[str], say: Say) -> dict[str, int]:
+    """The images' bytes, by processor. Not of conda: its packages have their place written into
+    them; and not of a group's own: nodes mount as root, who is nobody on the file server."""
+    if request.language == "conda" or request.group or not os.access(images.PROGRAM, os.X_OK):
+        return {}
+    made = {}
+    for arch in archs:
+        say(f"{arch}: making its image")
+        made[arch], why = images.make(place / arch)
+        if why:
+            say(f"{arch}: no image of it ({why}); nodes use its files")
+    return {arch: size for arch, size in made.items() if size}
+
+
 def _finish(
-    envs: Path, request: Request, version: int, facts: Mapping[str, Any], began: float, by: str
+    envs: Path,
+    request: Request,
+    version: int,
+    facts: Mapping[str, Any],
+    began: float,
+    by: str,
+    say: Say,
 ) -> dict[str, Any]:
     """All of it becomes root's, then the record is written: from then on it is a version."""
     place = envs / request.name / str(version)
@@ -222,6 +242,7 @@ def _finish(
     if os.geteuid() == 0:
         shelf.take_over(place)
     files, total = shelf.size(place)
+    packed = _images(place, request, facts, say)
     found = {
         "name": request.name,
         "version": version,
@@ -233,6 +254,7 @@ def _finish(
         "archs": dict(facts),
         "files": files,
         "bytes": total,
+        "image_bytes": packed,
         "login_python": sys.version.split()[0],
     }
     (place / shelf.START).write_text(present.start_json(request))
