@@ -165,20 +165,22 @@ def packages(context: Context) -> list[Resource]:
     """For environments of students' own, and for builds on another kind of processor; and for
     images, made where versions are put together. Containers cannot mount them."""
     found: list[Resource] = [Package(package="python3-venv")]
-    if not context.own.container:
+    if not context.own.container and MAKES(context.cluster, context.node):
         found.append(Package(package="squashfs-tools"))
     return found
 
 
 MOUNTS = "/run/practicum-kernels {program} --timeout=600\n"
 IMAGES = f"{LIBRARY}/kernel-images"
+MAKES = on_first(NodeRole.LOGIN)
 
 
 def images(context: Context) -> list[Resource]:
-    """Mounts a version's image when a kernel asks for it. A node's own disk needs none."""
+    """Mounts a version's image when a kernel asks for it. A node's own disk needs none; and where
+    versions are removed none is mounted, since there NFS keeps a folder of an open file."""
     storage = context.cluster.storage
     local = storage.provider == "nfs" and context.node.has(NodeRole.STORAGE)
-    if local or context.own.container:
+    if local or context.own.container or MAKES(context.cluster, context.node):
         return []
     changed = ("restart:autofs",)
     return [

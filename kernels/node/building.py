@@ -214,8 +214,9 @@ def _collected(place: Path, arch: str, request: Request) -> dict[str, Any]:
 
 def _images(place: Path, request: Request, archs: Iterable[str], say: Say) -> dict[str, int]:
     """The images' bytes, by processor. Not of conda: its packages have their place written into
-    them; and not of a group's own: nodes mount as root, who is nobody on the file server."""
-    if request.language == "conda" or request.group or not os.access(images.PROGRAM, os.X_OK):
+    them; not of R, which is the system's; and not of a group's own: nodes mount as root, who is
+    nobody on the file server, and everybody could read it."""
+    if request.language != "python" or request.group or not os.access(images.PROGRAM, os.X_OK):
         return {}
     made = {}
     for arch in archs:

@@ -16,7 +16,8 @@ from pathlib import Path
 PROGRAM = "/usr/bin/mksquashfs"
 SECONDS = 1800  # a Pi's patience
 # gzip: the one that each distribution's kernel reads, Raspberry Pi OS's too
-OPTIONS = ("-comp", "gzip", "-all-root", "-no-xattrs", "-noappend", "-quiet", "-no-progress")
+OPTIONS = ("-comp", "gzip", "-all-root", "-no-xattrs", "-noappend", "-quiet", "-no-progress",
+           "-mem", "128M")  # fmt: skip
 
 
 def of(tree: Path) -> Path:

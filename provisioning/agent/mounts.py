@@ -25,6 +25,10 @@ def escape(text: str) -> str:
     return re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", text)
 
 
+def unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
 def fstab_line(wire: Wire) -> str:
     fields = [wire["source"], wire["target"], wire["fstype"], wire["options"]]
     return "\t".join([*map(escape, fields), "0", "0"])
@@ -201,6 +205,7 @@ def _umount(run: Run, target: str, server: Server | None, advice: str) -> None:
     """The uppermost mount at ``target``."""
     if server is None or answers(server):
         try:
+            _let_images_go(run, target)
             outcome = run.host.run(["umount", target], timeout=MOUNT_SECONDS)
         except TooSlowError:
             if server is None or answers(server):
@@ -210,6 +215,19 @@ def _umount(run: Run, target: str, server: Server | None, advice: str) -> None:
                 raise AgentError(f"umount {target} failed ({outcome.tail(3)}): {advice}")
             return
     _leave(run, target, server)
+
+
+def _let_images_go(run: Run, target: str) -> None:
+    """Unmount the images that are files below ``target``, as autofs mounts them: they hold it.
+    One that is in use stays, and then ``target`` says so itself."""
+    for row in run.host.text("/proc/self/mountinfo").splitlines():
+        place, _, rest = row.partition(" - ")
+        device = rest.split(" ")[1]
+        if not re.fullmatch(r"/dev/loop\d+", device):
+            continue
+        image = run.host.text(f"/sys/block/{device.removeprefix('/dev/')}/loop/backing_file")
+        if image.startswith(f"{target}/"):
+            run.host.run(["umount", unescape(place.split()[4])], timeout=MOUNT_SECONDS)
 
 
 def _leave(run: Run, target: str, server: Server) -> None:

@@ -278,5 +278,6 @@ def test_conda_from_a_channel_of_our_own(
         shown = kernel("show", "conda")
         assert "py-rattler" in shown
         assert "ipykernel ==" in shown
+        assert "works" in kernel("test", "conda")
     finally:
         shutil.rmtree(channel, ignore_errors=True)

@@ -54,7 +54,7 @@ def test_where_none_can_be_made_the_version_is_whole(
 
 
 def test_what_gets_no_image(tree: Path) -> None:
-    for more in ({"language": "conda"}, {"group": "course-x"}):
+    for more in ({"language": "conda"}, {"language": "r"}, {"group": "course-x"}):
         request = Request(name="demo", **more)  # type: ignore[arg-type]
         assert building._images(tree.parent, request, [ARCH], print) == {}
 
@@ -76,15 +76,38 @@ def program(tmp_path: Path, key: str) -> subprocess.CompletedProcess[str]:
 def test_which_image_a_node_mounts(tree: Path, tmp_path: Path) -> None:
     image = images.of(tree)
     assert program(tmp_path, "demo@3").returncode == 1
-    image.write_bytes(b"")
+    image.write_bytes(b"x")
     image.chmod(0o644)
     said = program(tmp_path, "demo@3")
     assert said.stdout == f"-fstype=squashfs,loop,ro,nosuid,nodev :{image}\n"
     image.chmod(0o666)
     assert program(tmp_path, "demo@3").returncode == 1
+    image.chmod(0o644)
+    os.chown(image, 65534, 65534)  # a student's
+    assert program(tmp_path, "demo@3").returncode == 1
     image.unlink()
     image.symlink_to("/etc/passwd")
     assert program(tmp_path, "demo@3").returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an image is root's file")
+def test_what_not_everybody_may_see_is_not_mounted_for_everybody(
+    tree: Path, tmp_path: Path
+) -> None:
+    images.of(tree).write_bytes(b"x")
+    images.of(tree).chmod(0o644)
+    kernel = tree.parent.parent
+    kernel.chmod(0o750)  # it belongs to a group by now
+    assert program(tmp_path, "demo@3").returncode == 1
+    kernel.chmod(0o755)
+    assert program(tmp_path, "demo@3").returncode == 0
+    for folder in (kernel, tree.parent):
+        away = folder.rename(folder.with_name("away"))
+        folder.symlink_to(away)
+        assert program(tmp_path, "demo@3").returncode == 1
+        folder.unlink()
+        away.rename(folder)
+    assert program(tmp_path, "demo@3").returncode == 0
 
 
 HOSTILE = ["", "demo", "demo@", "@3", "demo@3@3", "demo@3a", "../demo@3", "demo@3/..", "demo@3 ",
@@ -93,7 +116,7 @@ HOSTILE = ["", "demo", "demo@", "@3", "demo@3@3", "demo@3a", "../demo@3", "demo@
 
 @pytest.mark.parametrize("key", HOSTILE)
 def test_no_other_word_is_a_place(tree: Path, tmp_path: Path, key: str) -> None:
-    images.of(tree).write_bytes(b"")
+    images.of(tree).write_bytes(b"x")
     images.of(tree).chmod(0o644)
     said = program(tmp_path, key)
     assert (said.returncode, said.stdout, said.stderr) == (1, "", "")
@@ -128,13 +151,18 @@ def test_a_kernel_starts_from_its_image_where_there_is_one(tree: Path, tmp_path:
                               env={"PATH": "/usr/bin:/bin"})  # fmt: skip
         return done.stdout.strip()
 
+    (tree / shelf.STAMP).touch()
+    os.utime(tree / shelf.STAMP, (1_800_000_000.75, 1_800_000_000.75))
     assert started() == str(tree)
     image = mounts / "demo@3"
     (image / "bin").mkdir(parents=True)
     (image / "bin/python").symlink_to(tree / "bin/python")
+    (image / shelf.STAMP).touch()
+    os.utime(image / shelf.STAMP, (1_800_000_000, 1_800_000_000))
     assert started() == str(tree)  # no image was published: what is there is not it
     images.of(tree).touch()
     assert started() == str(image)
-    (image / "bin/python").unlink()
-    (image / "bin").rmdir()  # not mounted
+    os.utime(image / shelf.STAMP, (1_790_000_000, 1_790_000_000))
+    assert started() == str(tree)  # of a kernel that had this name before
+    (image / shelf.STAMP).unlink()  # not mounted
     assert started() == str(tree)

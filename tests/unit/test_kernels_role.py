@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from hub_sample import context, sample
+import pytest
+from hub_sample import FACTS, SECRETS, context, sample
 
 from kernels import kernelspec, role
 from kernels.environments import FILES
 from kernels.requests import request
 from provisioning.resources import Command, File, Package
+from provisioning.role import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +50,47 @@ def test_all_files_of_the_room_are_shipped() -> None:
     assert {path.name for path in (ROOT / "kernels/node").glob("*.py")} <= shipped
     paths = {item.path for item in role.room(context()) if isinstance(item, File)}
     assert f"{role.ROOM}/__main__.py" in paths
+
+
+@pytest.mark.parametrize(
+    ("provider", "container", "makes", "mounts"),
+    [
+        ("external", "", ["login"], ["node01", "node02"]),
+        ("nfs", "", ["login"], ["node01", "node02"]),
+        ("external", "systemd-nspawn", [], []),  # a lab's
+    ],
+)
+def test_which_nodes_make_images_and_which_mount_them(
+    provider: str, container: str, makes: list[str], mounts: list[str]
+) -> None:
+    storage: dict[str, object] = {"provider": provider}
+    if provider == "nfs":
+        storage["disk"] = {"serial": "WD-1"}
+    cluster = sample(storage=storage)
+    facts = {one.name: replace(FACTS, container=container) for one in cluster.machines}
+    made, mounted = [], []
+    for one in cluster.machines:
+        here = Context(cluster, cluster.node(one.name), facts, SECRETS)
+        wanted = [item.package for item in role.packages(here) if isinstance(item, Package)]
+        made += [one.name] if "squashfs-tools" in wanted else []
+        mounted += [one.name] if role.images(here) else []
+    assert (made, mounted) == (makes, mounts)
+
+
+def test_a_file_server_that_computes_has_its_own_disk_and_needs_no_image() -> None:
+    nodes = [
+        {"name": "login", "address": "10.80.0.10", "roles": ["login", "controller", "database"]},
+        {"name": "store", "address": "10.80.0.11", "roles": ["storage", "compute"]},
+        {"name": "node", "address": "10.80.0.12", "roles": ["compute"]},
+    ]
+    for provider, mounts in (("nfs", ["node"]), ("external", ["store", "node"])):
+        storage = {
+            "provider": provider,
+            **({"disk": {"serial": "WD-1"}} if provider == "nfs" else {}),
+        }
+        cluster = sample(nodes=nodes, storage=storage)
+        found = [one.name for one in cluster.machines if role.images(context(one.name, cluster))]
+        assert found == mounts
 
 
 def test_r_is_installed_where_a_kernel_asks_for_it() -> None:

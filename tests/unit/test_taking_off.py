@@ -211,6 +211,31 @@ def test_a_server_that_answers_is_left_properly(port: int) -> None:
     assert made.ran[1:] == [["umount", "/home"], ["systemctl", "stop", "home.automount"]]
 
 
+def test_images_on_it_are_let_go_first(port: int, away: int) -> None:
+    """Of kernels, which autofs mounts; others' stay."""
+    files = {"0": "/home/envs/a b.squashfs\n", "1": "/srv/other.img\n", "12": "/home2/x.img\n"}
+
+    class WithImages(Machine):
+        def text(self, path: str) -> str:
+            if path.startswith("/sys/block/"):
+                return files[
+                    path.removeprefix("/sys/block/loop").removesuffix("/loop/backing_file")
+                ]
+            return super().text(path)
+
+    for server, gone in ((port, [["umount", "/run/k/a b@1"]]), (away, [])):
+        made = WithImages(server)
+        for number in files:
+            place = {"0": "/run/k/a\\040b@1"}.get(number, f"/mnt/{number}")
+            made.table += ROW.format(
+                target=place, kind="squashfs", source=f"/dev/loop{number}", options="ro"
+            )
+        take_off(made)
+        assert [words for words in made.ran if words[:2] == ["umount", "/run/k/a b@1"]] == gone
+        assert not any("/mnt/" in words[-1] for words in made.ran)
+        assert made.ran[1][-1] == ("/home" if server == away else "/run/k/a b@1")
+
+
 def test_a_server_that_is_away_is_not_waited_for(away: int) -> None:
     made = Machine(away, hangs=("plain",))
     (told,) = take_off(made)
