@@ -153,7 +153,8 @@ class Machine:
     def banner(self) -> bool:
         """Does an SSH server answer there?"""
         try:
-            with socket.create_connection((self.address, 22), timeout=3) as link:
+            # a busy one takes its time, and each new attempt would take some of that
+            with socket.create_connection((self.address, 22), timeout=60) as link:
                 return link.recv(4) == b"SSH-"
         except OSError:
             return False
