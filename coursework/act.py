@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,7 +115,7 @@ def release(places: Layout, options: argparse.Namespace) -> str:
         )
     nbgrader(places, "generate_assignment", name, "--force", "--create")
     nbgrader(places, "release_assignment", name, *(("--force",) if options.force else ()))
-    return f"{name} is handed out to the {len(places.course.students)} students of {options.course}"
+    return f"{name} is handed out to the {_students(places.course.students)} of {options.course}"
 
 
 def collect(places: Layout, options: argparse.Namespace) -> str:
@@ -139,7 +139,11 @@ def give_back(places: Layout, options: argparse.Namespace) -> str:
         )
     nbgrader(places, "release_feedback", name)
     back = [one for one in places.course.students if (places.given_back / one / name).is_dir()]
-    return f"feedback on {name} is there for {len(back)} students"
+    return f"feedback on {name} is there for {_students(back)}"
+
+
+def _students(names: Sized) -> str:
+    return f"{len(names)} student{'' if len(names) == 1 else 's'}"
 
 
 def due(places: Layout, options: argparse.Namespace, zone: str) -> str:

@@ -102,9 +102,9 @@ def record(
         file.write_text(recording.dump(work), encoding="utf-8")
     except OSError as error:
         raise PracticumError(f"{error.filename}: {error.strerror}") from None
-    typer.echo(f"{file}: {len(kept.counted)} jobs of {student}, {len(work.files)} files")
+    typer.echo(f"{file}: jobs of {student}: {len(kept.counted)}, files: {len(work.files)}")
     if elsewhere := len(accounting.counted) - len(kept.counted):
-        typer.echo(f"left out: {elsewhere} jobs that were submitted from other folders")
+        typer.echo(f"left out, since submitted from other folders: {elsewhere}")
 
 
 @app.command("try")
@@ -142,7 +142,8 @@ def _source(notebook: Path) -> Mapping[str, Any]:
     from coursework.session.wire import WireError, read_body
     from practicum import grader
 
-    if notebook.suffix or notebook.exists() or len(notebook.parts) != 2:
+    # not exists(): in a teacher's home COURSE/ASSIGNMENT is the folder that was fetched
+    if notebook.suffix or notebook.is_file() or len(notebook.parts) != 2:
         return recording.read_notebook(notebook)
     course, name = notebook.parts
     head, _, body = grader.ask("get", course, name).partition("\n")

@@ -112,6 +112,18 @@ def test_a_notebook_without_such_tests_is_said(
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_a_folder_of_the_courses_name_is_not_taken_for_the_notebook(
+    tried: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In a home in which the assignment was fetched, as docs/instructor.md has it."""
+    (tmp_path / "hpc101/naps").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("practicum.grader.PUBLIC", tmp_path / "none")
+    assert run(["assignment", "try", "hpc101/naps", tried[1]]) == 2
+    assert "this works on the first login node" in capsys.readouterr().err
+
+
 def test_list_and_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["assignment", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
