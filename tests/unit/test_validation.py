@@ -1,6 +1,6 @@
 """*Validate* in a student's session: what is refused before nbgrader is asked, and with what words.
 
-What nbgrader answers is seen on a lab (test_course_browser_lab.py)."""
+What nbgrader itself answers was seen on a lab by hand."""
 
 from __future__ import annotations
 
