@@ -15,7 +15,9 @@ SPECS = "/etc/practicum/environments"
 FILES = Path(__file__).parent / "files"
 SCRIPT = Path(build_env.__file__)
 # jsonschema's check of one rare format: a grammar compiled at import, one to three seconds of a
-# processor at each start of a hub, a server or nbgrader. Without it jsonschema skips the check.
+# processor at each start of a hub or nbgrader. Without it jsonschema skips the check. (Sessions'
+# servers have theirs as pip makes it, for the stock spawner is measured with it: the launcher makes
+# that import fail.)
 GRAMMAR = "lib/python3*/site-packages/rfc3987_syntax"
 BUILD_LIMIT = 3600  # seconds; a Pi with a slow disk takes its time
 

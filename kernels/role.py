@@ -13,7 +13,6 @@ from kernels.build_env import PYTHON, Spec
 from kernels.environments import (
     BUILD_LIMIT,
     FILES,
-    GRAMMAR,
     LIBRARY,
     SPECS,
     builder,
@@ -74,7 +73,7 @@ def server(context: Context) -> list[Resource]:
             ("etc/jupyter/jupyter_lab_config.json", kernelspec.lab_config()),
             ("etc/jupyter/labconfig/page_config.json", kernelspec.page_config()),
         ),
-        remove=(NATIVE_KERNEL, GRAMMAR),
+        remove=(NATIVE_KERNEL,),
         imports=SERVER_IMPORTS,
     )
     contents = {pins: (FILES / "server-requirements.txt").read_bytes()}

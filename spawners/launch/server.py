@@ -30,6 +30,9 @@ def server_arguments(args: list[str], folder: Path, home_works: bool) -> list[st
 
 def make_server(listening: socket.socket, args: list[str], extensions: list[str]) -> Any:
     """JupyterHub's single-user server on our socket, ready to run."""
+    # jsonschema's check of one rare format compiles a grammar at import, a second of a CPU; None
+    # makes that import fail, and jsonschema does without.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     from jupyter_server.serverapp import ServerApp  # noqa: PLC0415
 
     with without_the_hub():
