@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from practicum import kernel_words
 from practicum.options import DEFAULT_FILE, File, Json
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
         return
     built = _build(file, name, values, lock_text, {"new": True})
     _declare(file, name, values, lock_text)
-    _tell_built(name, built)
+    kernel_words.built(name, built)
     module_too = "" if group else "makes its module, for terminals, and "
     typer.echo(f"practicum apply {module_too}offers it on the start page")
 
@@ -218,19 +219,6 @@ def _desk(cluster: Cluster, file: Path) -> Desk:
     return Desk(cluster, file.resolve().parent)
 
 
-def _tell_built(name: str, built: dict[str, Any]) -> None:
-    record = built["record"]
-    where = ", ".join(f"{arch} on {one['node']}" for arch, one in record["archs"].items())
-    started = max(one["started"] for one in record["archs"].values())
-    typer.echo(
-        f"{name}: version {record['version']} is live; built and tried ({where}) in "
-        f"{record['seconds']:.0f} s, a kernel of it answers in {started:.1f} s, "
-        f"{record['files']} files, {record['bytes'] / 1e6:.0f} MB"
-    )
-    if built.get("gone"):
-        typer.echo(f"old versions removed: {', '.join(map(str, built['gone']))}")
-
-
 def _declared(cluster: Cluster, name: str) -> Kernel:
     from cluster.checks.problem import unknown
     from cluster.errors import UsageError
@@ -269,7 +257,7 @@ def update(
     built = _build(file, name, values, "", {"only_newer": True})
     _declare(file, name, values, "")
     if built["built"]:
-        _tell_built(name, built)
+        kernel_words.built(name, built)
     else:
         typer.echo(f"{name}: version {built['record']['version']} is what there is: nothing newer")
 
@@ -289,33 +277,9 @@ def list_(file: File = DEFAULT_FILE, json: Json = False) -> None:
         return
     width = max((len(name) for name in [*declared, *(one["name"] for one in kernels)]), default=0)
     for one in kernels:
-        typer.echo(f"{one['name']:<{width}}  {_summary(one)}")
+        typer.echo(f"{one['name']:<{width}}  {kernel_words.summary(one)}")
     for name in missing:
         typer.echo(f"{name:<{width}}  not built yet: practicum apply")
-
-
-def _summary(one: dict[str, Any]) -> str:
-    live = next((row for row in one["versions"] if row["live"]), None)
-    if live is None and any(row["in_use"] for row in one["versions"]):
-        return "removed; kernels of it still run"
-    if live is None:
-        return "no version is live: practicum apply mends or removes it"
-    request = live["request"]
-    parts = [f"version {one['version']} of {live['built'][:10]}", ", ".join(live["archs"])]
-    parts.append(f"{live['bytes'] / 1e6:.0f} MB")
-    if request["modules"]:
-        parts.append(f"modules {' '.join(request['modules'])}")
-    if request["group"]:
-        parts.append(f"for {request['group']}")
-    if one["held"]:
-        parts.append("rolled back")
-    others = [f"{row['version']}{' (runs)' if row['in_use'] else ''}"
-              for row in one["versions"] if not row["live"]]  # fmt: skip
-    if others:
-        parts.append(f"others: {', '.join(others)}")
-    if not one["declared"]:
-        parts.append("not in cluster.toml: the next apply removes it")
-    return "; ".join(parts)
 
 
 @app.command()
@@ -339,41 +303,7 @@ def show(
     elif json:
         typer.echo(json_module.dumps(found))
     else:
-        _show(found)
-
-
-def _show(found: dict[str, Any]) -> None:
-    record, request = found["record"], found["record"]["request"]
-    kind = {"python": "Python, by uv", "conda": "conda's packages", "r": "the system's R"}
-    live = " (live)" if found["version"] == found["shown_version"] else ""
-    typer.echo(f"{found['name']} version {found['shown_version']}{live}: {request['title']}")
-    rows = [
-        ("kind", kind[request["language"]]),
-        ("asked for", " ".join(request["packages"]) or ("a lock" if request["lock"] else "")),
-        ("channels", " ".join(request["channels"])),
-        ("modules", " ".join(request["modules"])),
-        ("for", request["group"] or "everyone"),
-        ("built", f"{record['built']} by {record['by'] or 'nobody known'}"),
-        ("size", f"{record['files']} files, {record['bytes'] / 1e6:.0f} MB"),
-        (
-            "images",
-            ", ".join(
-                f"{arch} {size / 1e6:.0f} MB"
-                for arch, size in record.get("image_bytes", {}).items()
-            ),
-        ),
-    ]
-    for arch, one in record["archs"].items():
-        python = f", Python {one['python']}" if one["python"] else ""
-        rows.append((arch, f"on {one['node']} in {one['seconds']:.0f} s, {one['tool']}{python}"))
-    rows.append(("versions", ", ".join(str(row["version"]) for row in found["versions"])))
-    for key, value in rows:
-        if value:
-            typer.echo(f"  {key:<10} {value}")
-    for text in found["locks"].values():
-        for line in text.splitlines():
-            if line and not line.lstrip().startswith(("--hash", "#")):
-                typer.echo(f"    {line.removesuffix(chr(92)).strip()}")
+        kernel_words.version(found)
 
 
 @app.command()
