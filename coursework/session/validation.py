@@ -21,9 +21,11 @@ PAGE = Path("/usr/local/lib/practicum/coursework/labextensions/@jupyter/nbgrader
 SECONDS = 600
 LARGEST = 50_000_000  # bytes of a notebook
 MARK = "# practicum: cluster test"  # as in coursework.clustercells
+# In lines, for nbgrader's page shows it as it is
 BY_THE_CLUSTER = (
-    "This assignment is graded by the jobs that the cluster recorded, and Validate cannot look at "
-    "those. Save and submit: the feedback says what counted. You may hand in as often as you like."
+    "This assignment is graded by the jobs that the cluster recorded,\n"
+    "and Validate cannot look at those. Save and submit: the feedback\n"
+    "says what counted. You may hand in as often as you like."
 )
 
 

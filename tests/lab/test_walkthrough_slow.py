@@ -59,6 +59,7 @@ def test_a_student_works_through_an_assignment(lab: Any, course: Course, browser
     start_server(page, lab, "ada")
     fetch(page)
     work(page, lab)
+    validate(page, lab)
     submit(page, lab)
     assert "1 of 1 collected" in course.teach("collect", "hpc101", NAME)
     graded = json.loads(course.teach("grade", "hpc101", NAME, "--json"))["graded"]
@@ -139,6 +140,18 @@ def back_to_the_list(page: Page, lab: Any) -> None:
     page.goto(f"{lab.hub_url}/user/ada/lab?reset", timeout=WAIT)
     page.wait_for_selector(".jp-LauncherCard", timeout=WAIT)
     assignment_list(page)
+
+
+def validate(page: Page, lab: Any) -> None:
+    """She is told that this is not for what the cluster grades."""
+    back_to_the_list(page, lab)
+    fetched = page.locator("#fetched_assignments_list")
+    fetched.get_by_text(NAME, exact=True).first.click()
+    fetched.get_by_role("button", name="Validate").first.click()
+    told = page.get_by_role("dialog")
+    expect(told).to_contain_text("graded by the jobs that the cluster recorded", timeout=WAIT)
+    shot(page, "student-validate")
+    told.get_by_role("button").last.click()
 
 
 def submit(page: Page, lab: Any) -> None:
