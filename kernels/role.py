@@ -10,14 +10,7 @@ from importlib import resources
 from cluster.model import Cluster, Kernel, NodeRole
 from kernels import kernelspec
 from kernels.build_env import PYTHON, Spec
-from kernels.environments import (
-    BUILD_LIMIT,
-    FILES,
-    LIBRARY,
-    SPECS,
-    builder,
-    environment,
-)
+from kernels.environments import BUILD_LIMIT, FILES, LIBRARY, SPECS, builder, environment
 from kernels.node.present import START
 from kernels.node.slurm import BUILDER
 from kernels.requests import request

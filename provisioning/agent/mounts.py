@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from provisioning.agent.files import unified
@@ -73,9 +73,16 @@ def as_mounted(table: str, target: str) -> tuple[str, ...]:
 
 def mounted(host: Host, target: str) -> bool:
     """Whether something is mounted at ``target`` (an automount point counts)."""
-    wanted = escape(target)
-    rows = host.text("/proc/self/mountinfo").splitlines()
-    return any(row.split()[4] == wanted for row in rows)
+    return any(place == escape(target) for place, *_ in what_is_mounted(host))
+
+
+def what_is_mounted(host: Host) -> Iterator[tuple[str, str, str, str]]:
+    """Place (escaped), type, source and options of the file system, the uppermost last
+    (proc_pid_mountinfo(5))."""
+    for row in host.text("/proc/self/mountinfo").splitlines():
+        mount, _, system = row.partition(" - ")
+        kind, source, options = [*system.split(" "), "", "", ""][:3]
+        yield mount.split()[4], kind, source, options
 
 
 class MountUnit:
@@ -174,13 +181,11 @@ class Layer(NamedTuple):
 
 
 def layers(host: Host, target: str) -> list[Layer]:
-    """What is mounted at ``target``, the uppermost last (proc_pid_mountinfo(5), nfs(5))."""
+    """What is mounted at ``target``, the uppermost last (nfs(5))."""
     found = []
-    for row in host.text("/proc/self/mountinfo").splitlines():
-        place, _, rest = row.partition(" - ")
-        if place.split()[4] != escape(target):
+    for place, kind, _, options in what_is_mounted(host):
+        if place != escape(target):
             continue
-        kind, _, options = [*rest.split(" "), "", ""][:3]
         known = dict(option.partition("=")[::2] for option in options.split(","))
         remote = kind in OVER_NETWORK and "addr" in known
         port = int(known.get("port", "0")) or NFS_PORT
@@ -220,14 +225,12 @@ def _umount(run: Run, target: str, server: Server | None, advice: str) -> None:
 def _let_images_go(run: Run, target: str) -> None:
     """Unmount the images that are files below ``target``, as autofs mounts them: they hold it.
     One that is in use stays, and then ``target`` says so itself."""
-    for row in run.host.text("/proc/self/mountinfo").splitlines():
-        place, _, rest = row.partition(" - ")
-        device = rest.split(" ")[1]
+    for place, _, device, _ in what_is_mounted(run.host):
         if not re.fullmatch(r"/dev/loop\d+", device):
             continue
         image = run.host.text(f"/sys/block/{device.removeprefix('/dev/')}/loop/backing_file")
         if image.startswith(f"{target}/"):
-            run.host.run(["umount", unescape(place.split()[4])], timeout=MOUNT_SECONDS)
+            run.host.run(["umount", unescape(place)], timeout=MOUNT_SECONDS)
 
 
 def _leave(run: Run, target: str, server: Server) -> None:
