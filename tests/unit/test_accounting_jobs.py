@@ -19,15 +19,14 @@ from coursework.accounting import (
     Window,
     at_once,
     jobs_query,
-    line_options,
     memory,
     read_jobs,
     read_script,
     resources,
-    script_options,
     tasks_of,
     waited_for,
 )
+from coursework.sbatch_options import line_options, script_options
 
 SEP = "\x1fabc\x1f"
 FIELDS = dict(
