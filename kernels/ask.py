@@ -10,7 +10,8 @@ from typing import Any
 from cluster.errors import PracticumError
 from cluster.model import Cluster, NodeRole
 from kernels.role import ROOM
-from provisioning.ssh import Remote, ssh_target
+from provisioning.remote import Remote
+from provisioning.ssh import ssh_target
 
 SILENCE = 300  # seconds without a sign of life; while it waits for a job there is one every 3 s
 

@@ -21,7 +21,8 @@ from lmod.jobs import Person
 from lmod.role import PYTHON, own_file
 from lmod.shells import LIBRARY
 from provisioning.facts import Facts
-from provisioning.ssh import Remote, ssh_target
+from provisioning.remote import Remote
+from provisioning.ssh import ssh_target
 
 PACKAGES = ("libpmi2-0", "libpmi2-0-dev")
 FETCH_SECONDS = 1500

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from cluster.errors import PracticumError
 from cluster.slurm_text import JobState
 from lmod.shells import PROFILE
-from provisioning.ssh import Remote
+from provisioning.remote import Remote
 
 # Here nothing of it may run any more
 OVER = frozenset(state for state in JobState if state.over) - {JobState.COMPLETING}

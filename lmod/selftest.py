@@ -21,7 +21,8 @@ from cluster.model import Cluster, Node
 from lmod.jobs import Person
 from lmod.role import PYTHON, own_file
 from lmod.shells import LIBRARY
-from provisioning.ssh import Remote, ssh_target
+from provisioning.remote import Remote
+from provisioning.ssh import ssh_target
 
 PROBE = f"{LIBRARY}/port_probe.py"
 PROBE_SECONDS = 15

@@ -42,7 +42,8 @@ def by_admin(cluster: Cluster, file: Path, name: str, verb: str) -> str:
     PracticumError with its reason."""
     from cluster.errors import PracticumError
     from cluster.model import NodeRole
-    from provisioning.ssh import Remote, ssh_target
+    from provisioning.remote import Remote
+    from provisioning.ssh import ssh_target
 
     course = next(one for one in cluster.courses if one.name == name)
     target = ssh_target(cluster, cluster.first(NodeRole.LOGIN), file.resolve().parent)

@@ -259,7 +259,8 @@ def _tool(cluster: Cluster, file: Path, words: Sequence[str], stdin: str = "") -
     """What the publishing tool on the login node says. PracticumError with its sentence."""
     from cluster.errors import PracticumError
     from lmod.role import PYTHON, TOOL
-    from provisioning.ssh import Remote, ssh_target
+    from provisioning.remote import Remote
+    from provisioning.ssh import ssh_target
 
     target = ssh_target(cluster, _login(cluster), file.resolve().parent)
     with Remote(target) as remote:

@@ -169,8 +169,9 @@ def _report(cluster: Cluster, file: Path) -> dict[str, Any]:
     import json as json_module
 
     from cluster.errors import PracticumError
+    from provisioning.remote import Remote
     from provisioning.roles.quota import SCRIPT
-    from provisioning.ssh import Remote, ssh_target
+    from provisioning.ssh import ssh_target
 
     node = cluster.node(_server(cluster))
     target = ssh_target(cluster, node, file.resolve().parent)

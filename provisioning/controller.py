@@ -14,7 +14,8 @@ from cluster.model import Cluster, NodeRole
 from cluster.node_words import NodeView, views
 from cluster.sinfo import NodeState, sinfo_query
 from cluster.slurm_text import JobState
-from provisioning.ssh import Remote, ssh_target
+from provisioning.remote import Remote
+from provisioning.ssh import ssh_target
 
 T = TypeVar("T")
 POLL_SECONDS = 3.0

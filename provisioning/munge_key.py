@@ -19,9 +19,10 @@ from cluster.model import Cluster, NodeRole
 from cluster.secrets import MAKERS
 from provisioning import engine
 from provisioning.planning import Plan, Result
+from provisioning.remote import Remote
 from provisioning.report import Reporter
 from provisioning.role import Role
-from provisioning.ssh import Remote, ssh_target
+from provisioning.ssh import ssh_target
 
 KEY = "munge_key"
 LAUNCH_SECONDS = 3  # for jobs that were on their way to their nodes

@@ -14,8 +14,9 @@ from cluster.errors import PracticumError
 from cluster.model import Cluster, Node, NodeRole
 from cluster.sinfo import NodeState
 from provisioning.controller import Controller
+from provisioning.remote import Remote
 from provisioning.report import Reporter
-from provisioning.ssh import Remote, ssh_target
+from provisioning.ssh import ssh_target
 from provisioning.transport import TransportError
 
 THREADS = 32

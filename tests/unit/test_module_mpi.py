@@ -21,7 +21,7 @@ from cluster.load import load
 from lmod import build, selftest
 from lmod.jobs import Person
 from lmod.selftest import Outcome, Plan
-from provisioning.ssh import Done
+from provisioning.remote import Done
 
 FILES = Path(build.__file__).parent / "files"
 OUTPUT = """\
