@@ -12,12 +12,15 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jupyterhub
+import pytest
 from jupyterhub import roles
 from jupyterhub.proxy import Proxy
 from jupyterhub.utils import make_ssl_context, random_port
@@ -35,6 +38,15 @@ from hub import certificates, paths
 from hub.app import PracticumHub
 from spawners.munge import Munge
 from spawners.watcher import Watcher
+
+NEEDS = [
+    pytest.mark.daemons,
+    pytest.mark.skipif(os.getuid() != 0, reason="its sessions are root's"),
+    pytest.mark.skipif(
+        not (shutil.which("munged") or Path("/usr/sbin/munged").exists()),
+        reason="munge is not installed (apt-get install munge)",
+    ),
+]
 
 USER = "root"  # an account that every machine has, and that these tests run as
 
@@ -316,3 +328,56 @@ def start_munged(folder: Path) -> subprocess.Popen[bytes]:
 
 def message_of(answer: HTTPResponse) -> str:
     return str(json.loads(answer.body)["message"])
+
+
+@pytest.fixture(scope="module")
+def munge_socket() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="practicum-munge-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # other users make credentials, too
+        daemon = start_munged(folder)
+        yield str(folder / "socket")
+        daemon.terminate()
+        daemon.wait(10)
+
+
+@pytest.fixture
+async def hub(
+    tmp_path: Path, munge_socket: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Setting]:
+    for module in ("spawner", "running"):
+        monkeypatch.setattr(f"spawners.{module}.STARTING", 0.3)
+    setting = Setting(tmp_path, munge_socket)
+    await setting.start()
+    yield setting
+    setting.queue.jobs, setting.queue.records = [], [record(17, JobState.CANCELLED)]
+    for user in list(setting.app.users.values()):
+        for name, spawner in list(user.spawners.items()):
+            spawner.stop_polling()
+            future = spawner._spawn_future
+            if future is not None and not future.done():
+                spawner.report_failure("the test is over")
+                await asyncio.wait([future], timeout=10)
+            if spawner.active:
+                await user.stop(name)
+    await setting.stop()
+
+
+async def starting(hub: Setting, **options: Any) -> Any:
+    """A spawner whose job has been submitted and waits for its session."""
+    hub.queue.jobs = [job(17, JobState.PENDING, reason="Resources")]
+    answer = await hub.spawn(options)
+    assert answer.code == 202, answer.body
+    spawner = hub.user().spawners[""]
+    await hub.until(lambda: spawner.job_id)
+    return spawner
+
+
+async def session_of(hub: Setting) -> dict[str, Any]:
+    """The launcher's part: ask by munge, open the answer."""
+    answer = await hub.post("/practicum/session", await hub.message("session"))
+    assert answer.code == 200, answer.body
+    opened = await hub.munge.open(answer.body.decode())
+    assert opened.uid == os.getuid() and opened.restricted_to == os.getuid()
+    session: dict[str, Any] = json.loads(opened.payload)
+    return session
