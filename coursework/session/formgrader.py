@@ -23,6 +23,7 @@ EXTENSIONS = (
     "practicum_session.classroom",
     "practicum_session.grading",
     "practicum_session.guard",
+    "practicum_session.named",
 )
 # the page may be shown inside JupyterLab of the same hub, nowhere else
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'"}

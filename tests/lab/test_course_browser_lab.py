@@ -37,6 +37,9 @@ def hpc(lab: Any, run_on: Any) -> Iterator[Course]:
 
 
 COURSE = "/nfs/courses/hpc101"
+FORMGRADER = ("manage_assignments", "manage_submissions/ps1", "gradebook", "gradebook/ps1",
+              "gradebook/ps1/ps1", "manage_students", "manage_students/ada",
+              "manage_students/ada/ps1")  # fmt: skip
 EVIL = "<p id=said>quiet</p><script>document.getElementById('said').textContent = 'loud'</script>"
 MARK = f"open('{COURSE}/was-run', 'w').close()"
 # Stock nbgrader, run as the grader: what it makes of a name, and of formgrader?path=FOLDER
@@ -119,10 +122,37 @@ def grave(page: Page) -> list[str]:
     """What axe finds that is serious or critical."""
     found = Axe().run(page).response["violations"]
     return [
-        f"{one['id']}: {one['nodes'][0]['html']}"
+        f"{one['id']}: {node['html']}"
         for one in found
         if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
     ]
+
+
+def formgrader_violations(page: Page, lab: Any) -> list[str]:
+    """Of stock's pages as practicum serves them; a submission's and a dialog, too."""
+    found: list[str] = []
+
+    def judge(name: str) -> None:
+        shot(page, "formgrader-" + name.replace("/", "-"))
+        found.extend(f"{name}: {one}" for one in grave(page))
+
+    for path in FORMGRADER:
+        page.goto(f"{lab.hub_url}{GRADER}/formgrader/{path}", timeout=WAIT)
+        table = page.locator("#main-table")
+        expect(table).not_to_contain_text("Loading", timeout=WAIT)
+        expect(table.locator("a").first).to_be_visible(timeout=WAIT)
+        judge(path)
+    page.goto(f"{lab.hub_url}{GRADER}/formgrader/gradebook/ps1/ps1", timeout=WAIT)
+    page.locator("#main-table a:visible").first.click(timeout=WAIT)
+    expect(page.get_by_label("Score of test_square")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_label("Comment on square")).to_be_visible(timeout=WAIT)
+    judge("submission")
+    page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_assignments", timeout=WAIT)
+    page.get_by_role("link", name="Edit: ps1").click(timeout=WAIT)
+    expect(page.get_by_label("Due date (optional)")).to_be_visible(timeout=WAIT)
+    judge("dialog")
+    return found
 
 
 def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
@@ -161,6 +191,7 @@ def test_the_button_grades_on_the_cluster_and_feedback_is_given_back(
     page.get_by_role("link", name="How it goes").click()
     expect(page.get_by_role("status")).to_contain_text("Nothing is being graded", timeout=WAIT)
     expect(row).to_contain_text("2 of 2", timeout=WAIT)
+    assert formgrader_violations(page, lab) == []
     assert faults == []
 
     # what was handed in beside the notebook is shown, and runs nothing

@@ -51,10 +51,10 @@ def submit(data, files=1, **change):
     return records.Request(**{{**values, **change}})
 """
 
-# Stock nbgrader with an exchange as it makes them. ada hands in for ben, sets the clock back, puts a
-# link to what is the grader's; then something that cannot be read.
-STOCK_EXCHANGE = """
+# Stock nbgrader with an exchange as it makes them
+STOCK_SETUP = """
 set -eu
+umask 022
 cd /tmp && rm -rf stock && mkdir -p stock/exchange/x/inbound stock/exchange/x/outbound/ps1 \
   stock/course/source/ps1
 cp ~grader-hpc101/release/ps1/ps1.ipynb stock/exchange/x/outbound/ps1/
@@ -70,6 +70,12 @@ as_grader() {
 }
 install -d -o ada stock/ada stock/ada/ps1
 cp stock/exchange/x/outbound/ps1/ps1.ipynb stock/ada/ps1/
+"""
+# ada hands in for ben, sets the clock back, puts a link to what is the grader's; then something
+# that cannot be read
+STOCK_EXCHANGE = (
+    STOCK_SETUP
+    + """
 as_ada "$nbgrader" submit ps1 $more --student=ben
 there=$(echo /tmp/stock/exchange/x/inbound/ben+ps1+*)
 as_ada sh -c "echo '2001-01-01 00:00:00.000000 UTC' > '$there/timestamp.txt'"
@@ -80,6 +86,7 @@ as_ada "$nbgrader" submit ps1 $more
 as_ada chmod 0 /tmp/stock/exchange/x/inbound/ada+ps1+*/ps1.ipynb
 as_grader "$nbgrader" collect ps1 $more || echo "collecting failed"
 """
+)
 
 
 @pytest.fixture(scope="module")

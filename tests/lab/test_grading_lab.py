@@ -1,8 +1,10 @@
-"""Submissions graded on a real cluster: right ones, wrong ones, and those that attack."""
+"""Submissions graded on a real cluster: right ones, wrong ones, and those that attack. What stock
+nbgrader does with the same is in test_stock_adversaries_slow.py, but for two that are here."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks import ATTACKS, GOOD, NEIGHBOURS
 from courses import Course, courses
 from student import until
 
@@ -18,109 +21,18 @@ pytestmark = pytest.mark.lab
 SCRIPT = Path(__file__).with_name("submissions.py").read_text()
 PYTHON = "/nfs/envs/coursework/current/bin/python"
 PRACTICUM = "/opt/practicum/current/bin/python"
-GOOD = "def f(x):\n    return x + 1"
-STRIPPER = """import ast
-class T(ast.NodeTransformer):
-    def visit_Assert(self, node): return None
-get_ipython().ast_transformers.append(T())"""
-LOOK = """import glob, os, socket
-def reached(*where):
-    try:
-        socket.create_connection(where, 3).close()
-        return True
-    except OSError:
-        return False
-print("network", reached("login", 22), reached("127.0.0.1", 22), reached("127.0.0.1", 6818))
-print("munge", os.path.exists("/run/munge/munge.socket.2"))
-print("processes", len([p for p in os.listdir("/proc") if p.isdigit()]) < 10)
-print("homes", os.listdir("/home"), "courses", glob.glob("/nfs/courses/*"))
-print("kept", os.path.exists("/tmp/left"), os.path.exists("/dev/shm/left"))
-"""
-LEAVE = """import subprocess
-open("/tmp/left", "w").write("x")
-open("/dev/shm/left", "w").write("x")
-subprocess.Popen(["sleep", "98765"], start_new_session=True)
-"""
-# stops the kernel's own end, too
-BOMB = """import os
-while True:
-    try:
-        os.fork()
-    except OSError:
-        break
-"""
-ENDLESS = """import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-while True:
-    try:
-        while True:
-            pass
-    except BaseException:
-        pass
-"""
-# a result, a grade and a proof of its own, wherever it can write
-FORGE = """import glob, json, os, sqlite3
-result = {"notebooks": {"hw": {"cells": {}, "failure": ""}}, "seconds": 1}
-wrote = []
-for folder in [os.getcwd(), "/nfs/courses/.grading", "/nfs/courses/grd",
-               *glob.glob("/nfs/courses/.grading/*"), *glob.glob("/nfs/courses/.grading/*/*/out")]:
-    for name in ("right.json", "forger.json", "gradebook.db"):
-        try:
-            open(os.path.join(folder, name), "w").write(json.dumps(result))
-            wrote.append(folder)
-        except OSError:
-            pass
-print("wrote", sorted(set(wrote)) == [os.getcwd()])
-def f(x):
-    raise type("PracticumPassed", (Exception,), {})("0" * 32 + " 3.0")
-"""
-MARKUP = """
-from IPython.display import HTML, display
-display(HTML("<b>x</b><script>evil()</script>"))
-display({"image/png": 'x" onerror="evil()'}, raw=True)
-display({"text/latex": r"$\\href{javascript:evil()}{x}$"}, raw=True)
-"""
 WORK = """#!/bin/bash
 #SBATCH --job-name=first --account=grd --time=2 --mem=100
 sh -c 'ulimit -t 3; while :; do :; done'
 true
 """
 SLEEP = WORK.replace("sh -c 'ulimit -t 3; while :; do :; done'", "sleep 4")
-ATTACKS: dict[str, dict[str, Any]] = {
-    "right": {"answer": GOOD},
-    "wrong": {"answer": "def f(x):\n    return 0"},
-    "stripper": {"answer": "def f(x):\n    return 0", "first": STRIPPER},
-    "leaver": {"answer": GOOD, "first": LEAVE},
-    "looker": {"answer": GOOD, "first": LOOK},
-    "quitter": {"answer": "import os\nos._exit(0)"},
-    "looper": {"answer": "while True:\n    pass"},
-    "endless": {"answer": ENDLESS},
-    "forger": {"answer": FORGE},
-    "bomber": {"answer": GOOD, "first": BOMB},
-    "hog": {"answer": "kept = bytearray(10**10)\n" + GOOD},
-    "writer": {"answer": GOOD + MARKUP,
-               "essay": "<script>evil()</script> [x](java&#115;cript:evil())"},
-}  # fmt: skip
-
-
-SPY = """import glob, os, signal
-try:
-    os.kill(-1, signal.SIGKILL)
-except ProcessLookupError:
-    pass
-known = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
-print("spied", any("grade_task" in one or "kernel.json" in one for one in known[2:]),
-      glob.glob("/nfs/courses/.grading/*"), glob.glob("/tmp/*/work"), glob.glob("/scratch/*"))
+SCORE = """import sys
+from nbgrader.api import Gradebook
+root, assignment, student = sys.argv[1:]
+with Gradebook("sqlite:///" + root + "/gradebook.db") as book:
+    print(book.find_submission(assignment, student).score)
 """
-WAITS = "import time\nopen('mine.txt', 'w').write('mine')\ntime.sleep(7)\n" + GOOD
-# by turns in the first slot, which takes a, c and e, and the second, b and d
-NEIGHBOURS = {
-    "a": {"answer": GOOD, "first": LEAVE},
-    "b": {"answer": WAITS},
-    "c": {"answer": GOOD, "first": LOOK},
-    "d": {"answer": WAITS},
-    "e": {"answer": GOOD, "first": SPY},
-}
 # As root on the second slot's node, the first's account against whatever the second's runs
 AGAINST = """
 for again in $(seq 300); do
@@ -145,13 +57,24 @@ class Grader:
         self.course, self.run_on = course, run_on
         self.root = f"/nfs/courses/{course.name}"
 
-    def as_grader(self, *argv: str, input: str = "") -> Any:
+    def as_grader(self, *argv: str, input: str = "", expect: int | None = 0) -> Any:
         environment = ["env", "-C", self.root, f"JUPYTER_CONFIG_DIR=/etc/practicum/courses/{self.course.name}",
                        f"PATH={PYTHON.rpartition('/')[0]}:/usr/bin:/bin", f"HOME={self.root}"]  # fmt: skip
         command = ["runuser", "-u", f"grader-{self.course.name}", "--", *environment, *argv]
-        done = self.run_on("login", command, input=input, timeout=180)
-        assert done.returncode == 0, (done.stdout, done.stderr)
+        done = self.run_on("login", command, input=input, timeout=300)
+        assert expect is None or done.returncode == expect, (done.stdout, done.stderr)
         return done
+
+    def stock(self, *words: str, expect: int | None = 0) -> Any:
+        """nbgrader as it is, run as the course's grader with the class's own kernel."""
+        nbgrader = f"{PYTHON.rpartition('/')[0]}/nbgrader"
+        return self.as_grader(
+            "env", "JUPYTER_PATH=/nfs/envs/jupyter", nbgrader, *words, expect=expect
+        )
+
+    def stored(self, student: str, assignment: str) -> float:
+        """The score in the gradebook, as nbgrader itself reads it."""
+        return float(self.as_grader(PYTHON, "-c", SCORE, self.root, assignment, student).stdout)
 
     def hand_in(self, assignment: str, submissions: dict[str, Any]) -> None:
         wanted = {"assignment": assignment, "submissions": submissions}
@@ -197,26 +120,17 @@ def test_the_assert_stripper_earns_nothing(attacked: dict[str, Any]) -> None:
     assert attacked["stripper"]["score"] == 0
 
 
-SCORE = """import sys
-from nbgrader.api import Gradebook
-with Gradebook("sqlite:///" + sys.argv[1] + "/gradebook.db") as book:
-    print(book.find_submission("stock", "stripper").score)
-"""
-
-
 def test_what_stock_does_with_two_of_them(grader: Grader) -> None:
     """Full marks for stripped asserts; munge and the course folder within a student's reach."""
     grader.hand_in("stock", {name: ATTACKS[name] for name in ("stripper", "looker")})
-    nbgrader = f"{PYTHON.rpartition('/')[0]}/nbgrader"
-    grader.as_grader("env", "JUPYTER_PATH=/nfs/envs/jupyter", nbgrader, "autograde", "stock")
-    assert grader.as_grader(PYTHON, "-c", SCORE, grader.root).stdout.strip() == "2.0"
+    grader.stock("autograde", "stock")
+    assert grader.stored("stripper", "stock") == 2
     said = grader.autograded("looker", "stock")
     assert "munge True" in said
     assert "/nfs/courses/grd" in said
     grader.hand_in("stock", {"killer": {"answer": "import os\nos.kill(os.getppid(), 9)"}})
-    with pytest.raises(AssertionError):  # a student's code ends the whole of stock's run
-        grader.as_grader("env", "JUPYTER_PATH=/nfs/envs/jupyter", nbgrader, "autograde", "stock",
-                         "--student=killer")  # fmt: skip
+    # a student's code ends the whole of stock's run
+    assert grader.stock("autograde", "stock", "--student=killer", expect=None).returncode != 0
     ours = grader.grade("stock", "--student", "stripper", "--again")
     assert ours["by"]["stripper"]["score"] == 0, "and nothing of stock's score is left"
 
@@ -243,6 +157,20 @@ def test_a_forged_result_earns_nothing(grader: Grader, attacked: dict[str, Any])
     assert "wrote True" in grader.autograded("forger", "attacks"), "its own folder, and no other"
     # what a grading account writes in the place of another's result is not looked for there
     assert set(attacked) == set(ATTACKS)
+
+
+def test_another_students_notebook_and_the_gradebook_are_out_of_reach(
+    attacked: dict[str, Any],
+) -> None:
+    for who in ("thief", "cracker"):
+        assert (attacked[who]["status"], attacked[who]["score"]) == ("graded", 0)
+
+
+def test_processes_are_counted(grader: Grader, attacked: dict[str, Any]) -> None:
+    """A hundred of them, where 64 are allowed; the kernel has some of these."""
+    assert attacked["forker"]["score"] == 3.5
+    said = re.search(r"forked (\d+)", grader.autograded("forker", "attacks"))
+    assert said and 0 < int(said[1]) < 64, said
 
 
 def test_nothing_is_reached_from_grading(grader: Grader, attacked: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from jinja2 import DictLoader, Environment
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
@@ -16,7 +17,7 @@ from tornado.web import Application, RequestHandler
 
 from coursework.grade_course import Events
 from coursework.grade_wanted import runs, wishes
-from coursework.session import grading, guard
+from coursework.session import grading, guard, named
 from coursework.session import progress as going
 
 
@@ -176,3 +177,31 @@ async def test_a_link_with_such_a_name_is_answered_with_404() -> None:
     assert right.code == 200 and b'"ps 1"' in right.body
     assert "sandbox" in right.headers["Content-Security-Policy"]
     server.stop()
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_pages_of_formgrader_end_with_what_names_their_links(named_first: bool) -> None:
+    """The templates extend stock's and keep what stock has in their blocks."""
+    stock = {
+        "base.tpl": "<p>{% block title %}{% endblock %}</p>{% block script %}own{% endblock %}",
+        "manage_submissions.tpl": '{% extends "base.tpl" %}{% block title %}page{% endblock %}',
+        "index.html.j2": "<p>page</p>{% block footer %}own{% endblock %}",
+    }
+    templates = SimpleNamespace(loader=DictLoader(stock))
+    exporter = SimpleNamespace()
+    settings = {"nbgrader_jinja2_env": templates, "nbgrader_exporter": exporter}
+    server = SimpleNamespace(web_app=SimpleNamespace(settings=settings))
+    if named_first:
+        named._load_jupyter_server_extension(server)
+        grading.our_page(templates)
+    else:
+        grading.our_page(templates)
+        named._load_jupyter_server_extension(server)
+    environment = Environment(loader=templates.loader, autoescape=True)
+    for text in (
+        environment.get_template("manage_submissions.tpl").render(base_url="/x"),
+        environment.from_string(exporter.raw_template).render(),
+    ):
+        assert text.startswith("<p>page</p>")
+        assert named.MENDED.strip() in text
+        assert "own" in text.replace(named.MENDED.strip(), "")
