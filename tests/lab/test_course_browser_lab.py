@@ -36,6 +36,9 @@ def hpc(lab: Any, run_on: Any) -> Iterator[Course]:
         yield made[0]
 
 
+# links are named a moment after stock's script has made them
+ALL_NAMED = """Array.from(document.querySelectorAll("#main-table a")).every(
+    link => link.textContent.trim() || link.getAttribute("aria-label"))"""
 COURSE = "/nfs/courses/hpc101"
 FORMGRADER = ("manage_assignments", "manage_submissions/ps1", "gradebook", "gradebook/ps1",
               "gradebook/ps1/ps1", "manage_students", "manage_students/ada",
@@ -142,6 +145,7 @@ def formgrader_violations(page: Page, lab: Any) -> list[str]:
         table = page.locator("#main-table")
         expect(table).not_to_contain_text("Loading", timeout=WAIT)
         expect(table.locator("a").first).to_be_visible(timeout=WAIT)
+        page.wait_for_function(ALL_NAMED, timeout=WAIT)
         judge(path)
     page.goto(f"{lab.hub_url}{GRADER}/formgrader/gradebook/ps1/ps1", timeout=WAIT)
     page.locator("#main-table a:visible").first.click(timeout=WAIT)
@@ -151,6 +155,8 @@ def formgrader_violations(page: Page, lab: Any) -> list[str]:
     page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_assignments", timeout=WAIT)
     page.get_by_role("link", name="Edit: ps1").click(timeout=WAIT)
     expect(page.get_by_label("Due date (optional)")).to_be_visible(timeout=WAIT)
+    for part, whole in ((".modal", "1"), (".modal-backdrop", "0.5")):  # once it has come up
+        expect(page.locator(part)).to_have_css("opacity", whole, timeout=WAIT)
     judge("dialog")
     return found
 
