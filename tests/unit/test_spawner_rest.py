@@ -6,12 +6,22 @@ from functools import partial
 from typing import Any
 
 from jupyterhub import orm, roles
-from spawner_hub import USER, Setting, job, message_of, record
-from test_spawner_hub import failed, hub, munge_socket, pytestmark  # noqa: F401 - fixtures, marks
+from spawner_hub import (
+    NEEDS,
+    USER,
+    Setting,
+    hub,  # noqa: F401
+    job,
+    message_of,
+    munge_socket,  # noqa: F401
+    record,
+)
+from test_spawner_ends import failed
 from tornado.httpclient import AsyncHTTPClient
 
 from cluster.slurm_text import JobState
 
+pytestmark = NEEDS
 BAD: list[Any] = [
     *({"profile": value} for value in ("small\n", "$(id)", ["small"], "staff")),
     *({"cpus": value} for value in (0, 3, True, "1\n#SBATCH --uid=0")),
