@@ -154,8 +154,9 @@ def hub(context: Context) -> list[Resource]:
         file(f"/etc/systemd/system/{PROXY}.service", units.proxy_unit(cluster),
              notify=RESTART_PROXY),
         file(f"/etc/systemd/system/{HUB}.service", units.hub_unit(cluster), notify=RESTART_HUB),
-        Service(service=PROXY, wait_port=cluster.hub.port),
-        Service(service=HUB, wait_port=cluster.hub.api_port, timeout=120),
+        # on an emulated processor the proxy was seen to take 65 s
+        Service(service=PROXY, wait_port=cluster.hub.port, timeout=300),
+        Service(service=HUB, wait_port=cluster.hub.api_port, timeout=300),
     ]  # fmt: skip
 
 

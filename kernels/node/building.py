@@ -132,6 +132,7 @@ def _work_folder(place: Path, arch: str) -> Path:
 
 def _here(envs: Path, request: Request, version: int) -> dict[str, Any]:
     place = envs / request.name / str(version)
+    tools(envs)
     work = _work_folder(place, platform.machine())
     if job_module.main(envs, request.name, version):
         raise BuildError(shelf.read_theirs(work / "error"))

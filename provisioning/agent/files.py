@@ -203,6 +203,9 @@ class PathUnit:
         run.host.write(self.path, content, mode, _or(uid), _or(gid), follow, check)
 
     def _intend(self, run: Run, seen: Seen, content: bytes) -> None:
+        known = {line["key"]: run.manifest.get(line["key"]) for line in self.lines}
+        # of these there was none before ours, and what stands there now is ours of the last time
+        ours = {key for key, entry in known.items() if entry and not entry.get("adopted")}
         for wire in self.members:
             run.manifest.intend(wire["key"], **self.entry(run, wire))
         if self.file:
@@ -214,7 +217,7 @@ class PathUnit:
                 run.manifest.intend(line["key"], adopted=False)
             if seen.kind == "missing":
                 run.manifest.intend(line["key"], created=True)
-            if line["match"] and line["present"] and "was" not in run.manifest.get(line["key"]):
+            if line["match"] and line["present"] and line["key"] not in ours:
                 found = [one for one in old.split("\n") if re.search(line["match"], one)]
                 if found and found[0] != line["line"]:
                     run.manifest.intend(line["key"], was=found[0])

@@ -83,3 +83,25 @@ def test_a_line_declared_in_other_words_stays_ours(tree: Scratch) -> None:
     assert tree.plan(other, file("/etc/more", "1\n")) == []
     tree.apply()
     assert tree.text("/etc/hosts") == "10.0.0.1 login\n"
+
+
+def test_a_line_of_ours_that_changed_is_taken_out(tree: Scratch) -> None:
+    """None stood there before: what was ours the time before does not come back."""
+    tree.write("/etc/exports", "# the site's\n")
+    line = Line(path="/etc/exports", line="/home a(rw)", match=r"^/home\s")
+    tree.apply(line)
+    for later in ("/home a(rw) b(rw)", "/home a(rw)"):
+        tree.apply(replace(line, line=later))
+        assert tree.text("/etc/exports") == f"# the site's\n{later}\n"
+    tree.apply()
+    assert tree.text("/etc/exports") == "# the site's\n"
+
+
+def test_a_line_that_was_there_in_the_same_words_comes_back(tree: Scratch) -> None:
+    tree.write("/etc/exports", "/home a(rw)\n")
+    line = Line(path="/etc/exports", line="/home a(rw)", match=r"^/home\s")
+    tree.apply(line)
+    for later in ("/home b(rw)", "/home c(rw)"):
+        tree.apply(replace(line, line=later))
+    tree.apply()
+    assert tree.text("/etc/exports") == "/home a(rw)\n"

@@ -18,7 +18,7 @@ reboot, reset, power_off, power_on, set_clock, until, plan, practicum, ...):
 - `apply(edit)` (of a test): rewrites cluster.toml by a function text → text and applies; after
   the test, what cluster.toml was before is applied again.
 
-`head` has two more disks, by their serials: PRACTICUM-DATA (1 GB, empty) and PRACTICUM-FULL
+`head` has two more disks, by their serials: PRACTICUM-DATA (2 GB, empty) and PRACTICUM-FULL
 (64 MB, with somebody's ext4).
 
 After changes of roles that need further packages, remove the pair: new packages are put into the

@@ -137,7 +137,7 @@ def test_a_disk_with_a_file_system_or_another_name_is_refused(bare: Vms) -> None
         assert f"disk {FULL_DISK} of head (67 MB) is not formatted, since it has ext4" in said
         said = refusal(bare, lambda text: served(text).replace(DATA_DISK, "PRACTICUM-DATE"))
         assert "head has no disk with serial PRACTICUM-DATE; it has " in said
-        assert f"serial {DATA_DISK}, 1.1 GB" in said
+        assert f"serial {DATA_DISK}, 2.1 GB" in said
     finally:
         bare.check_on("head", ["sh", "-c", "mv /root/homes/* /home/"])
 
@@ -149,7 +149,7 @@ def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> No
     try:
         disk = ["blkid", "-p", f"{DISK}{DATA_DISK}"]
         planned = bare.practicum("plan")
-        assert f"format disk {DATA_DISK}, 1.1 GB, which is empty" in planned.stdout
+        assert f"format disk {DATA_DISK}, 2.1 GB, which is empty" in planned.stdout
         done = bare.practicum("apply", "--yes")
         assert done.returncode == 2
         assert f"add --format {DATA_DISK}" in done.stderr

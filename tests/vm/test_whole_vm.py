@@ -20,6 +20,24 @@ from provisioning.lab.network import bridge
 pytestmark = pytest.mark.vm
 
 
+LINES = """
+[[quotas]]
+group = "students"
+hard_mb = 200
+
+[login]
+memory_mb = 150
+processes = 100
+
+[[profiles]]
+name = "tiny"
+title = "Tiny"
+partition = "notebook"
+cpus = 1
+memory_mb = 150
+"""
+
+
 def whole(text: str) -> str:
     """cluster.toml with what an own cluster has: its own file server, quotas, a firewall."""
     text = text.replace(
@@ -28,8 +46,7 @@ def whole(text: str) -> str:
         f'disk = {{ serial = "{DATA_DISK}", format = true }}',
     )
     text = text.replace("[network]", "[network]\nfirewall = true")
-    text += '\n[[quotas]]\ngroup = "students"\nhard_mb = 200\n'
-    return text + "\n[login]\nmemory_mb = 150\nprocesses = 100\n"
+    return text + LINES
 
 
 def page(address: str, timeout: float) -> str:
@@ -48,24 +65,8 @@ def page(address: str, timeout: float) -> str:
 @pytest.fixture(scope="module")
 def whole_vms(cluster_vms: Vms) -> Iterator[Vms]:
     """The pair with every role; afterwards it is as before."""
-    vms = cluster_vms
-    before = vms.toml.read_text()
-    away = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
-    back = "cp -a /root/away/. /home/ && rm -r /root/away"
-    for name in vms.machines:  # a file server's /home is not put over homes that are in use
-        vms.check_on(name, ["sh", "-c", away])
-    vms.apply(whole, format_=DATA_DISK)
-    begun = time.monotonic()
-    vms.place_environments(print)
-    placed = time.monotonic()
-    result = vms.apply(roles=ROLES)
-    print(f"environments {placed - begun:.0f} s, whole set {time.monotonic() - placed:.0f} s")
-    built = [line for line in changes(result) if "command:environment-" in line]
-    assert not built, f"built again by an emulated processor: {built}"
-    yield vms
-    vms.apply(lambda _text: before)
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", back])
+    with cluster_vms.whole(whole, format_=DATA_DISK):
+        yield cluster_vms
 
 
 def test_the_whole_set_of_roles(whole_vms: Vms) -> None:
@@ -183,3 +184,27 @@ def test_strangers_see_the_hub_and_no_files(whole_vms: Vms, stranger: tuple[str,
     assert opens(8000)
     for port in (2049, 111, 6817, 6819):
         assert not opens(port), port
+
+
+def test_removed_lines_take_away_what_they_made(whole_vms: Vms) -> None:
+    """A group's quota, limits of the login node, a choice of the hub; and back again."""
+    vms = whole_vms
+
+    def made() -> tuple[str, bool, str]:
+        """(the processes that ada may have on head, whether her quota is there, who knows the
+        profile)"""
+        slice_ = ["systemctl", "show", "-P", "TasksMax", "user-2101.slice"]
+        limit = on_login(vms, *slice_).stdout.strip()
+        quota = vms.run_on("node01", ["quota", "-w"], user="ada").stdout
+        files = vms.run_on("head", ["grep", "-rlw", "tiny", "/etc/practicum"]).stdout
+        return limit, "204800" in quota, files
+
+    before = made()
+    assert before[:2] == ("100", True), before
+    assert before[2], "no file names the profile"
+    vms.apply(lambda text: text.replace(LINES, ""), roles=ROLES)
+    assert made() == ("512", False, "")
+    assert changes(vms.plan(roles=ROLES)) == []
+    vms.apply(lambda text: text + LINES, roles=ROLES)
+    assert made() == before
+    assert changes(vms.plan(roles=ROLES)) == []

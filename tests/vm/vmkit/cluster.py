@@ -37,7 +37,7 @@ NAMES = (HEAD, NODE)
 # A login node of 1 GB is to be enough.
 MEMORY_MB = {HEAD: 1024, NODE: 768}
 CPUS = {HEAD: 2, NODE: 2}
-DATA_MB, FULL_MB = 1024, 64
+DATA_MB, FULL_MB = 2048, 64
 # SSH answers after 25 s on a quiet machine with two cores; others may be using it.
 BOOT_SECONDS = 600
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,8}[a-z0-9]$")

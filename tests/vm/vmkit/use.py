@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from cluster.errors import PracticumError
@@ -37,6 +38,8 @@ UNITS = (
     "systemd-networkd", "chrony", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd",
     "nfs-server", "nfs-mountd", "nftables", "practicum-hub",
 )  # fmt: skip
+AWAY = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
+BACK = "cp -a /root/away/. /home/ && rm -r /root/away"
 
 Edit = Callable[[str], str]
 
@@ -147,10 +150,34 @@ class Vms(Pair):
         try:
             for name in environments.FOLDERS:
                 self.check_on(HEAD, ["mkdir", "-p", f"/{name}"])
-                copy = ["cp", "-a", f"/run/practicum-built/{name}/.", f"/{name}/"]
+                # without what an earlier test left on the disk
+                copy = ["cp", "-au", f"/run/practicum-built/{name}/.", f"/{name}/"]
                 self.check_on(HEAD, copy, timeout=900)
         finally:
             self.check_on(HEAD, ["umount", "/run/practicum-built"])
+
+    @contextlib.contextmanager
+    def whole(self, edit: Edit, *, format_: str = "") -> Iterator[None]:
+        """Every role applied, with cluster.toml changed by ``edit`` so that head serves the files;
+        afterwards all is as before. AssertionError when an environment is built on head."""
+        before = self.toml.read_text()
+        for name in self.machines:  # a file server's /home is not put over homes that are in use
+            self.check_on(name, ["sh", "-c", AWAY])
+        times = [time.monotonic()]
+        self.apply(edit, format_=format_)
+        times.append(time.monotonic())
+        self.place_environments(print)
+        times.append(time.monotonic())
+        result = self.apply(roles=ROLES)
+        times.append(time.monotonic())
+        took = [f"{late - early:.0f} s" for early, late in pairwise(times)]
+        print(f"core {took[0]}, environments {took[1]}, whole set {took[2]}")
+        built = [line for line in changes(result) if "command:environment-" in line]
+        assert not built, f"built again by an emulated processor: {built}"
+        yield
+        self.apply(lambda _text: before)
+        for name in self.machines:
+            self.check_on(name, ["sh", "-c", BACK])
 
     def practicum(self, *words: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """The command itself, in the folder of cluster.toml (so `--file` is not needed)."""
