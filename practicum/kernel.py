@@ -88,7 +88,9 @@ def add(  # noqa: PLR0913, PLR0917  each is an option
     _declare(file, name, values, lock_text)
     kernel_words.built(name, built)
     module_too = "" if group else "makes its module, for terminals, and "
-    typer.echo(f"practicum apply {module_too}offers it on the start page")
+    of_course = any(group == one.group for one in cluster.courses)
+    graded_too = ", and lets its course grade with it" if of_course else ""
+    typer.echo(f"practicum apply {module_too}offers it on the start page{graded_too}")
 
 
 def _new_name(cluster: Cluster, name: str) -> None:
