@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,6 +33,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 GRACE = 5  # seconds that a kernel is given to end
 TOO_MUCH = "more output than is kept was cut here\n"
+MEMORY = "it used more memory than submissions get"
+JOB = re.compile(r"^0::(/.*/job_\d+)(?:/|$)", re.MULTILINE)  # slurmd's cgroup v2 of a job
 
 
 class BoxedKernel(AsyncKernelManager):
@@ -65,6 +68,9 @@ def box(task: dict[str, Any], run: Path, work: Path) -> list[str]:
 
     All is seen read-only, and nothing of it below the folders to hide. The limits are set inside:
     there --nproc counts this box's processes, outside it would count all of the account's.
+
+    --data is each process's own; all of a job's together are held by its cgroup, where the kernel
+    is to end what runs in the box first, and not this program.
     """
     limits = task["limits"]
     hidden = [part for path in task["hide"] if Path(path).is_dir() for part in ("--tmpfs", path)]
@@ -76,6 +82,7 @@ def box(task: dict[str, Any], run: Path, work: Path) -> list[str]:
         "--unsetenv", "JPY_PARENT_PID",
         "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *hidden,
         "--bind", str(run), str(run), "--bind", str(work), str(work), "--chdir", str(work),
+        "choom", "--adjust", "1000", "--",
         "prlimit", f"--nproc={limits['processes']}", f"--fsize={limits['file_mb'] << 20}",
         f"--data={limits['memory_mb'] << 20}", "--core=0", "--nofile=1024", "--",
     ]  # fmt: skip
@@ -112,6 +119,7 @@ async def notebook(task: dict[str, Any], folder: Path, path: Path, student: str)
     )
     executed: dict[str, Any] = {}
     failure = ""
+    ended = ended_for_memory()
     try:
         async with asyncio.timeout(limits["notebook_seconds"]):
             failure = await cells(client, manager, executed, environment(task, work, student))
@@ -128,7 +136,23 @@ async def notebook(task: dict[str, Any], folder: Path, path: Path, student: str)
             client.kc.stop_channels()
         await end(manager)
         shutil.rmtree(run, ignore_errors=True)
+    if ended_for_memory() > ended:
+        failure = MEMORY  # also where what was left of it went on, or met another limit then
     return {"cells": executed, "failure": failure}
+
+
+def ended_for_memory() -> int:
+    """How many processes of this job the kernel has ended for want of memory, up to now; 0 where
+    no cgroup v2 counts them (Documentation/admin-guide/cgroup-v2.rst: memory.events)."""
+    try:
+        own = JOB.search(Path("/proc/self/cgroup").read_text())
+        if own is None:
+            return 0
+        events = Path(f"/sys/fs/cgroup{own[1]}/memory.events").read_text()
+    except OSError:
+        return 0
+    counted = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
+    return int(counted[1]) if counted else 0
 
 
 def tell_error(cell: Any, execute_reply: Any, **_rest: Any) -> None:
