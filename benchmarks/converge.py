@@ -231,11 +231,15 @@ def over_targets(info: LabInfo, folder: Path, counts: Sequence[int]) -> dict[str
         peer = Peer(info, "all", folder / f"targets-{count}", count)
         common.quiet_wait()
         mine = [ours(info, "all", count) for _ in range(3)]
+        told = common.medians(mine)
+        say(f"{count} targets, {peer.resources} resources: ours {told['wall']:.2f} s, "
+            f"CPU here {told['cpu']:.2f} s, nodes {told['cpu_nodes']:.2f} s")  # fmt: skip
         other = [theirs(peer)]
         peer.close()
         if any(run["changed"] for run in (*mine, *other)):
             raise SystemExit(f"with {count} targets something was changed: these are no figures")
-        say(f"{count} targets: ours {mine[-1]['wall']:.2f} s, Ansible {other[-1]['wall']:.1f} s")
+        say(f"{count} targets: Ansible {other[-1]['wall']:.1f} s, CPU here "
+            f"{other[-1]['cpu']:.1f} s, nodes {other[-1]['cpu_nodes']:.1f} s")  # fmt: skip
         found[f"{count}_targets"] = {
             "resources": peer.resources,
             "tasks": peer.tasks,

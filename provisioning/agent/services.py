@@ -17,6 +17,8 @@ RUNNING = ("active", "reloading", "refreshing")
 START_SECONDS = 120  # above systemd's own 90 s, so that its message comes first
 JOURNAL_LINES = 15
 SETTLE_SECONDS = 1.0
+# A daemon that systemd has had to start again so often will not come up by waiting longer.
+AGAIN = 3
 # Types whose start is over only when the daemon says that it is ready (systemd.service(5)).
 TELL_READY = ("forking", "notify", "notify-reload", "dbus", "oneshot")
 # Half a second a unit on Debian: update-rc.d for scripts that systemd does not read where a
@@ -31,6 +33,7 @@ class State(NamedTuple):
     active: str = "inactive"
     enabled: str = ""
     type: str = ""
+    restarts: int = 0  # by systemd itself, since it was last started
 
     @property
     def running(self) -> bool:
@@ -58,7 +61,7 @@ class Units:
         if self.host.root:
             self.states.update({name: self._in_image(name) for name in names})
             return
-        properties = "--property=LoadState,ActiveState,UnitFileState,Type"
+        properties = "--property=LoadState,ActiveState,UnitFileState,Type,NRestarts"
         try:
             outcome = self.host.run(["systemctl", "show", properties, "--", *names], timeout=30)
         except CannotStartError as error:
@@ -73,6 +76,7 @@ class Units:
                 values.get("ActiveState", "inactive"),
                 values.get("UnitFileState", ""),
                 values.get("Type", ""),
+                int(values.get("NRestarts") or 0),
             )
 
     def _in_image(self, name: str) -> State:
@@ -201,13 +205,16 @@ class ServiceUnit:
         """Until it runs and, if asked, listens."""
         port = self.wire["wait_port"]
         end = time.monotonic() + self.wire["timeout"]
+        self.units.forget()
+        before = self.units.get(self.name).restarts
         while True:
-            self.units.forget()
             state = self.units.get(self.name)
             if state.active in ("failed", "inactive"):
                 raise AgentError(
                     f"{self.name} started and is now {state.active}{journal(run, self.name)}"
                 )
+            if state.restarts - before >= AGAIN:
+                raise AgentError(f"{self.name} ends again and again{journal(run, self.name)}")
             if state.running and (not port or listening(run.host, port)):
                 return state
             if time.monotonic() > end:
@@ -216,6 +223,7 @@ class ServiceUnit:
                     f"{self.name} {late} after {self.wire['timeout']} s{journal(run, self.name)}"
                 )
             time.sleep(0.05)
+            self.units.forget()
 
     @staticmethod
     def entry(_run: Run, wire: Wire) -> dict[str, Any]:

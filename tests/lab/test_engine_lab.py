@@ -109,6 +109,14 @@ def test_a_service_that_fails_shows_its_journal(nodes: Nodes) -> None:
         file("/etc/systemd/system/web.service", bad), Service(service="web", timeout=5)
     )
     assert "no-such-option" in result.errors[FIRST]
+    looping = bad.replace("[Install]", "Restart=always\nRestartSec=200ms\n[Install]")
+    looping = "[Unit]\nStartLimitIntervalSec=0\n" + looping  # systemd itself never gives up
+    result = nodes.apply(
+        file("/etc/systemd/system/web.service", looping),
+        Service(service="web", wait_port=8113, timeout=300),
+    )
+    assert "web.service ends again and again" in result.errors[FIRST]
+    assert "no-such-option" in result.errors[FIRST]
     result = nodes.apply(*web(8113, listens=8114))
     assert "web.service does not listen on port 8114 after 5 s" in result.errors[FIRST]
     assert nodes.apply(*web(8113)).ok
