@@ -38,10 +38,12 @@ def refuse_unready(plan: Plan) -> None:
         raise PracticumError(
             f"{fold(names)} would keep the old key and trust nobody: mend that first ({first})"
         )
-    if plan.pending:
+    waiting = [f"{node}: {one.summary}" for node, one in plan.changes() if one.action != "list"]
+    if waiting:
+        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
         raise PracticumError(
-            f"{plan.pending} changes wait to be applied: run practicum apply first, so that the "
-            "key is all that changes"
+            f"changes wait to be applied ({'; '.join(waiting[:3])}{more}): run practicum apply "
+            "first, so that the key is all that changes"
         )
 
 
