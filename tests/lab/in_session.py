@@ -36,6 +36,11 @@ class Session:
         assert made.status_code == 201, made.text
         return str(made.json()["id"])
 
+    def end(self, kernel: str) -> None:
+        """End it, and with it its hold on its files."""
+        ended = self.api("DELETE", f"/api/kernels/{kernel}")
+        assert ended.status_code == 204, ended.text
+
     def cell(self, kernel: str, code: str) -> str:
         """What the cell printed, errors included."""
         return asyncio.run(asyncio.wait_for(self._cell(kernel, code), CELL_SECONDS))

@@ -338,6 +338,7 @@ def test_python_with_mpi_over_two_nodes(more: None, bash: Any, session: Session)
     # the same from a notebook of that kernel: a process there is alone, srun has two nodes
     kernel = session.kernel("mpi")
     cell = session.cell(kernel, f"{code}\n!srun -N2 -n2 python -c '{code}' </dev/null")
+    session.end(kernel)  # what it holds could not be removed when this file is done
     assert re.search(rf"^0 node\d+ 0 Open MPI v{re.escape(version[1])},", cell), cell
     for text in (said, cell):
         lines = sorted(re.findall(pattern, text, re.MULTILINE))
