@@ -205,7 +205,6 @@ class ServiceUnit:
         """Until it runs and, if asked, listens."""
         port = self.wire["wait_port"]
         end = time.monotonic() + self.wire["timeout"]
-        self.units.forget()
         before = self.units.get(self.name).restarts
         while True:
             state = self.units.get(self.name)

@@ -7,15 +7,14 @@ import json
 import os
 import shutil
 import ssl
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_sample import sample
-from spawner_hub import USER, Setting, job, start_munged
+from spawner_hub import USER, Setting, job, munge_socket  # noqa: F401 - a fixture
 from tornado.httpclient import AsyncHTTPClient
 
 from cluster.slurm_text import JobState
@@ -149,21 +148,14 @@ needs_munge = pytest.mark.skipif(
 
 
 @pytest.fixture
-def socket() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="practicum-munge-") as name:
-        daemon = start_munged(Path(name))
-        yield str(Path(name) / "socket")
-        daemon.terminate()
-        daemon.wait(10)
-
-
-@pytest.fixture
 async def hub(
-    tmp_path: Path, socket: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    munge_socket: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Setting]:
     for module in ("spawner", "running"):
         monkeypatch.setattr(f"spawners.{module}.STARTING", 0.3)
-    setting = Setting(tmp_path, socket, tls=True)
+    setting = Setting(tmp_path, munge_socket, tls=True)
     await setting.start()
     yield setting
     setting.queue.jobs = []
