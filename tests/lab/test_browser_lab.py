@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 pytestmark = pytest.mark.lab
@@ -71,8 +72,18 @@ def password(lab, name: str) -> str:
 
 
 def shot(page: Page, name: str) -> None:
+    """A picture for people. Chromium on a busy machine now and then has no frame to give, and
+    has one when asked again."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png")
+    for last in (False, False, False, True):
+        try:
+            page.screenshot(path=SHOTS / f"{name}.png")
+        except PlaywrightError as error:
+            if last or "Unable to capture screenshot" not in error.message:
+                raise
+            page.wait_for_timeout(1000)
+        else:
+            return
 
 
 def log_in(page: Page, lab, name: str, secret: str | None = None) -> None:
