@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
-from cluster.load import load
+import admin_page
+import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("admin_page", ROOT / "tests/lab/admin_page.py")
-assert spec and spec.loader
-admin_page = importlib.util.module_from_spec(spec)
-sys.modules["admin_page"] = admin_page
-spec.loader.exec_module(admin_page)
+from cluster.load import load
 
 TEXT = """\
 ```console
@@ -21,8 +16,9 @@ $ one --flag
 says ... words
 $ two  # exit 3: there is something to do
 ```
-```console example: takes a day
+```console slow: takes a day
 $ three
+Really? [y/N]: y
 ```
 ```toml
 $ = 4
@@ -37,7 +33,29 @@ def test_commands_exit_codes_and_output() -> None:
     assert first.wrong(0, "it says many words") == ""
     assert "does not say" in first.wrong(0, "silence")
     assert "docs/admin.md:4: two: exit 0 instead of 3" in second.wrong(0, "")
-    assert admin_page.examples(TEXT) == [(6, "takes a day")]
+    (third,) = admin_page.commands(TEXT, "slow")
+    assert (third.text, third.output, third.answers) == ("three", ["Really? [y/N]"], ["y"])
+    assert len(admin_page.commands(TEXT, "lab", "slow")) == 3
+
+
+def test_what_is_asked_is_answered_on_a_terminal(tmp_path: Path) -> None:
+    code = "import sys; assert sys.stdin.isatty(); print('x' * 70000, file=sys.stderr); "
+    code += "print(input('Name to agree: '), input('Sure? [y/N]: '), file=sys.stderr)"
+    command = admin_page.Typed(1, code, output=["Name to agree"], answers=["disk", "yes"])
+    through = (sys.executable, "-c")
+    admin_page.run(command, tmp_path, {}, through=through)
+    with pytest.raises(AssertionError, match="exit 0 instead of 3"):
+        admin_page.run(admin_page.Typed(1, "pass", 3), tmp_path, {}, through=through)
+
+
+def test_every_block_of_commands_is_run_somewhere() -> None:
+    """Where it is not beside the others, it says why; and the tests are there."""
+    for line, place, reason, _ in admin_page.places(admin_page.PAGE.read_text()):
+        assert place in admin_page.PLACES, f"docs/admin.md:{line}: {place}"
+        assert place in ("lab", "login") or len(reason) > 10, f"docs/admin.md:{line}: say why"
+    root = admin_page.PAGE.parents[1]
+    for said in admin_page.PLACES.values():
+        assert not said.startswith("tests/") or (root / said.split(",")[0].split(":")[0]).is_file()
 
 
 def test_tables_on_the_page_are_valid(tmp_path: Path) -> None:

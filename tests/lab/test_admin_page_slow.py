@@ -1,0 +1,90 @@
+"""What docs/admin.md does that takes long, or leaves a cluster other than it was: on a lab of its own.
+
+An hour, most of it the build of an Open MPI. No part of `make test`:
+
+    .venv/bin/pytest -m slow tests/lab/test_admin_page_slow.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin_page import PAGE, Typed, commands, run, surroundings
+from run_in_lab import run_in
+
+from practicum.report import Plain
+from practicum.rooms import ROLES
+from provisioning import lab as labs
+
+pytestmark = pytest.mark.slow
+HOURS = 2 * 3600.0
+MOVED = "moves the role controller"
+Run = Callable[[Typed], None]
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[labs.LabInfo]:
+    """A lab whose cluster.toml is ours to change."""
+    name = "t-admin-page"
+    try:
+        yield labs.up(name, nodes=3, roles=ROLES, reporter=Plain())
+    finally:
+        labs.down(name, reporter=Plain())
+
+
+@pytest.fixture(scope="module")
+def type_(own: labs.LabInfo, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Types a command in the folder of its cluster.toml."""
+    env = surroundings(tmp_path_factory.mktemp("admin") / "home")
+    return lambda command: run(command, own.cluster_toml.parent, env, timeout=HOURS)
+
+
+def typed(own: labs.LabInfo) -> tuple[list[Typed], list[Typed]]:
+    """The page's slow commands: those before the controller moves, and its move."""
+    text = PAGE.read_text(encoding="utf-8")
+    for index, node in enumerate(own.nodes):
+        text = text.replace(f"10.42.0.{10 + index}", node.address)
+    found = commands(text, "slow")
+    (first,) = [
+        index for index, one in enumerate(found) if any(MOVED in said for said in one.output)
+    ]
+    return found[:first], found[first:]
+
+
+def test_builds_of_software_and_kernels(own: labs.LabInfo, type_: Run) -> None:
+    builds, _ = typed(own)
+    assert len(builds) > 6
+    for command in builds:
+        type_(command)
+
+
+def test_the_controller_moves_with_its_queue(own: labs.LabInfo, type_: Run) -> None:
+    """A job runs through it, one that waits is still there, and accounting goes on."""
+    on: Any = run_in(own)
+    submit = ["sbatch", "--parsable", "--chdir=/tmp", "--output=/dev/null", "--time=00:30:00"]
+    running = on("login", [*submit, "-w", "node02", "--wrap=sleep 600"], user="ada").stdout.strip()
+    waiting = on("login", [*submit, "--hold", "--wrap=true"], user="ada").stdout.strip()
+    assert running.isdigit() and waiting.isdigit()
+    path: Path = own.cluster_toml
+    text = path.read_text()
+    assert text.count('"login", "controller", "database"') == 1, text
+    text = text.replace('"login", "controller", "database"', '"login", "database"')
+    at = text.index('name = "node01"')
+    text = text[:at] + text[at:].replace('["compute"]', '["compute", "controller"]', 1)
+    path.write_text(text)
+    _, moving = typed(own)
+    assert "--moved controller" in moving[-1].text
+    for command in moving:
+        type_(command)
+    states = on("login", ["squeue", "-h", "-o", "%i %T %r", "-S", "i"], user="ada").stdout
+    assert f"{running} RUNNING" in states and f"{waiting} PENDING JobHeldUser" in states, states
+    ping = on("login", ["scontrol", "ping"]).stdout
+    assert "at node01 is UP" in ping, ping
+    assert on("login", ["systemctl", "is-active", "slurmctld"]).stdout.strip() != "active"
+    new = on("login", ["srun", "--chdir=/tmp", "hostname"], user="ben", timeout=120)
+    assert new.stdout.startswith("node"), new.stderr
+    assert on("node01", ["scancel", running, waiting]).returncode == 0
+    run(Typed(0, "practicum status"), path.parent, surroundings(path.parent / "home"))
