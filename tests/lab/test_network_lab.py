@@ -97,7 +97,69 @@ def addresses(run_on: RunOn, node: str) -> list[str]:
     return [one["local"] for one in shown[0]["addr_info"]]
 
 
-def test_an_address_changes_and_a_wrong_one_comes_back(bare: Bare) -> None:
+# Each as an installer leaves it: the address is the site's, in a file of the site's.
+NETWORK_MANAGER = """\
+apt-get -y -qq --no-install-recommends install network-manager
+cat > /etc/NetworkManager/system-connections/site.nmconnection <<EOF
+[connection]
+id=site
+type=ethernet
+interface-name=host0
+[ipv4]
+method=manual
+address1={address},{gateway}
+EOF
+chmod 600 /etc/NetworkManager/system-connections/site.nmconnection
+mv /etc/systemd/network/*.network /root
+systemctl disable --now systemd-networkd.service systemd-networkd.socket
+systemctl restart NetworkManager
+"""
+IFUPDOWN = """\
+apt-get -y -qq --no-install-recommends install ifupdown
+printf '%s\\n' 'auto lo host0' 'iface lo inet loopback' 'iface host0 inet static' \
+    '    address {address}' '    gateway {gateway}' > /etc/network/interfaces
+mv /etc/systemd/network/*.network /root
+systemctl disable systemd-networkd.service systemd-networkd.socket
+systemctl enable networking
+"""
+BACK_TO_NETWORKD = """\
+test ! -e /root/10-practicum.network || mv /root/*.network /etc/systemd/network
+apt-get -y -qq purge network-manager ifupdown || true
+systemctl enable systemd-networkd
+"""
+
+
+@pytest.fixture(params=["networkd", "NetworkManager", "ifupdown"])
+def managed(bare: Bare, request: pytest.FixtureRequest) -> Iterator[Bare]:
+    """node01's address is in the hands of one of the programs that systems come with: networkd
+    (cloud images, the lab's own), NetworkManager (Raspberry Pi OS), ifupdown (Debian)."""
+    manager: str = request.param
+    scripts = {"NetworkManager": NETWORK_MANAGER, "ifupdown": IFUPDOWN}
+    if manager in scripts:
+        net = bare.cluster.network
+        script = scripts[manager].format(
+            address=f"{net.network[11]}/{net.network.prefixlen}", gateway=net.gateway
+        )
+        hand_over(bare, f"export DEBIAN_FRONTEND=noninteractive\n{script}")
+    yield bare
+    bare.apply(bare.described(), [], ["node01"])
+    if manager in scripts:
+        hand_over(bare, BACK_TO_NETWORKD)
+
+
+def hand_over(bare: Bare, script: str) -> None:
+    """Run it on node01, which then starts anew."""
+    done = bare.run_on("node01", ["sh", "-euc", script], timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    bare.run_on("node01", ["sh", "-c", "touch /run/before; systemctl --no-block reboot"])
+    end = time.monotonic() + 90
+    while bare.run_on("node01", ["test", "!", "-e", "/run/before"]).returncode:
+        assert time.monotonic() < end, bare.inside("node01", "journalctl", "-n", "60")
+        time.sleep(0.5)
+
+
+def test_an_address_changes_and_a_wrong_one_comes_back(managed: Bare) -> None:
+    bare = managed
     subnet = bare.cluster.network.network
     old, new = str(subnet[11]), str(subnet[60])
     gateway = bare.cluster.network.gateway
