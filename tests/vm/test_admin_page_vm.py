@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from admin_page import PAGE, Typed, blocks, commands, run, surroundings
 from vmkit.described import DATA_DISK
-from vmkit.use import Vms, changes
+from vmkit.use import AWAY, BACK, Vms, changes
 
 from provisioning.lab.system import write
 
@@ -58,9 +58,8 @@ def served(cluster_vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     command.chmod(0o755)
     env = surroundings(folder / "home")
     env["PATH"] = f"{folder}{os.pathsep}{env['PATH']}"
-    away = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
     for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", away])
+        vms.check_on(name, ["sh", "-c", AWAY])
     vms.check_on("head", ["wipefs", "-a", f"/dev/disk/by-id/virtio-{DATA_DISK}"])
     storage = re.sub(r"^\[storage\].*", "[storage]", table('provider = "nfs"'), flags=re.M)
     text, found = re.subn(r"^\[storage\]\n(?:\w.*\n)+", storage, before, flags=re.M)
@@ -69,7 +68,7 @@ def served(cluster_vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield env
     vms.apply(lambda _text: before)
     for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", "cp -a /root/away/. /home/ && rm -r /root/away"])
+        vms.check_on(name, ["sh", "-c", BACK])
 
 
 def test_the_commands_of_the_page(cluster_vms: Vms, served: dict[str, str]) -> None:

@@ -1,0 +1,133 @@
+"""Quotas of more than one number, on a file server whose disk is a partition: soft limits and
+their grace, what a group's members have together; and a job's own folder on its node's disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from vmkit.described import DATA_DISK
+from vmkit.use import AWAY, BACK, Vms, changes
+
+pytestmark = pytest.mark.vm
+
+DISK = f"/dev/disk/by-id/virtio-{DATA_DISK}"
+EXTERNAL = 'provider = "external"'
+GRACE = 60
+SERVED = f"""provider = "nfs"
+quotas = true
+quota_grace = "00:{GRACE // 60:02}:00"
+scratch = "/scratch"
+disk = {{ partuuid = "PARTUUID", format = true }}"""
+QUOTAS = """
+[[groups]]
+name = "project"
+gid = 2010
+
+[[quotas]]
+group = "students"
+soft_mb = 10
+hard_mb = 30
+
+[[quotas]]
+group = "project"
+whole_group = true
+hard_mb = 20
+"""
+
+
+def served(text: str, partuuid: str) -> str:
+    text = text.replace(EXTERNAL, SERVED.replace("PARTUUID", partuuid), 1)
+    return text.replace('groups = ["students"]', 'groups = ["students", "project"]') + QUOTAS
+
+
+@pytest.fixture(scope="module")
+def store(cluster_vms: Vms) -> Iterator[Vms]:
+    """The pair with its files on a partition; afterwards it is as before, the disk empty."""
+    vms = cluster_vms
+    before = vms.toml.read_text()
+    for name in vms.machines:
+        vms.check_on(name, ["sh", "-c", AWAY])
+    vms.check_on("head", ["wipefs", "--all", DISK])
+    vms.check_on("head", ["sfdisk", "--quiet", DISK], input="label: gpt\n,,L\n")
+    ask = ["lsblk", "--noheadings", "--output", "PARTUUID", DISK]
+    partuuid = vms.until("head", ask, lambda text: bool(text.strip())).strip()
+    vms.apply(lambda text: served(text, partuuid), format_=partuuid)
+    yield vms
+    vms.apply(lambda _text: before)
+    vms.check_on("head", ["wipefs", "--all", "--force", DISK])
+    for name in vms.machines:
+        vms.check_on(name, ["sh", "-c", BACK])
+
+
+@pytest.fixture
+def homes(store: Vms) -> Iterator[Vms]:
+    """ada's and ben's are there, and empty before and after."""
+
+    def clear() -> None:
+        for user in ("ada", "ben"):  # from the client: nfsd holds open what goes behind its back
+            store.check_on("node01", ["sh", "-c", "rm -rf ~/*"], user=user)
+
+    clear()
+    yield store
+    clear()
+
+
+def fill(vms: Vms, user: str, path: str, megabytes: int) -> str:
+    """What dd says when it is refused; "" when it is not."""
+    write = ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={megabytes}", "conv=fsync",
+             "status=none"]  # fmt: skip
+    done = vms.run_on("node01", write, user=user)
+    assert (done.returncode != 0) == bool(done.stderr), done
+    return done.stderr
+
+
+def test_a_disk_is_named_by_its_partition(store: Vms) -> None:
+    there = store.check_on("head", ["findmnt", "-no", "SOURCE,FSTYPE", "/srv/practicum"]).split()
+    assert re.fullmatch(r"/dev/vd[a-z]1", there[0]), there
+    assert there[1] == "ext4"
+    assert changes(store.plan()) == []
+
+
+def test_above_a_soft_limit_for_the_grace_and_no_longer(homes: Vms) -> None:
+    assert fill(homes, "ada", "/home/ada/one", 15) == ""  # soft 10, hard 30
+    begun = time.monotonic()
+    seen = homes.run_on("node01", ["quota", "-w"], user="ada").stdout
+    assert re.search(r"\s15\d{3}\*\s+10240\s+30720\s", seen), seen  # the asterisk: above it
+    told = json.loads(homes.practicum("quota", "show", "ada", "--json").stdout)
+    assert told["grace_seconds"] == GRACE
+    assert fill(homes, "ada", "/home/ada/two", 2) == ""
+    time.sleep(max(0.0, begun + GRACE + 15 - time.monotonic()))
+    assert "Disk quota exceeded" in fill(homes, "ada", "/home/ada/three", 2)
+    said = homes.practicum("quota", "show", "ada").stdout
+    assert "grace for" in said and "is over" in said, said
+    homes.check_on("node01", ["rm", "/home/ada/one"], user="ada")
+    assert fill(homes, "ada", "/home/ada/three", 2) == ""
+
+
+def test_a_groups_members_have_a_limit_together(homes: Vms) -> None:
+    shared = "mkdir ~/shared && chgrp project ~/shared && chmod g+s ~/shared"
+    for user in ("ada", "ben"):
+        homes.check_on("node01", ["sh", "-c", shared], user=user)
+    assert fill(homes, "ada", "/home/ada/shared/one", 9) == ""
+    assert fill(homes, "ben", "/home/ben/shared/one", 6) == ""
+    assert "Disk quota exceeded" in fill(homes, "ben", "/home/ben/shared/two", 9)
+    assert fill(homes, "ben", "/home/ben/own", 3) == ""  # it is not in the group's name
+
+
+def test_a_job_has_a_folder_on_its_nodes_own_disk(homes: Vms) -> None:
+    homes.until(
+        "head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text, 300
+    )
+    script = (
+        'echo "$SLURM_TMPDIR"; stat -c "%U %a" "$SLURM_TMPDIR"; df --output=fstype "$SLURM_TMPDIR"'
+    )
+    said = homes.check_on("head", ["srun", "--chdir=/tmp", "bash", "-c", script], user="ada",
+                          timeout=300).split()  # fmt: skip
+    assert re.fullmatch(r"/scratch/\d+", said[0]), said
+    assert said[1:3] == ["ada", "700"], said
+    assert not said[-1].startswith("nfs"), said
+    homes.until("node01", ["ls", "/scratch"], lambda text: said[0].rpartition("/")[2] not in text)
