@@ -35,6 +35,7 @@ from coursework.clustercells import BrokenTestError, error, outputs_of, verdict_
 from coursework.clustertests import Work
 from coursework.grade_state import Entry, Places, alone, digest, entries, handed_in, write
 from coursework.gradebook import Book
+from coursework.proof import token
 from coursework.staging import Chunk
 
 LOOK = 0.5  # seconds between looks for results
@@ -83,6 +84,7 @@ class Grading:
         self.folder = places.of(assignment)
         self.nonce = secrets.token_hex(16)
         self.tests: dict[str, dict[str, dict[int, merging.Test]]] = {}
+        self.broken: dict[str, list[str]] = {}  # notebooks that cannot be graded, and why
         self.digests: dict[str, str] = {}
         self.attempts: dict[str, int] = {}
         self.results: dict[str, Entry] = {}
@@ -164,8 +166,15 @@ class Grading:
         except PracticumError as problem:
             self._tell(student, "waiting", f"cannot be graded: {problem}")
             return False
+        self.broken[student] = [str(sentence) for sentence in answer["broken"]]
         self.tests[student] = merging.read_tests(answer)
-        return True
+        if not self.tests[student]:
+            told = {key: answer[key] for key in ("score", "max_score", "manual")}
+            self._tell(student, "failed", "; ".join(self.broken[student]), told)
+        return bool(self.tests[student])
+
+    def _nonce(self, student: str, name: str) -> str:
+        return token(self.nonce, student, name)
 
     def _sanitized(self, student: str) -> Path:
         return self.places.state / "sanitized" / student / self.assignment
@@ -234,7 +243,9 @@ class Grading:
         for name, tests in self.tests[student].items():
             path = target / f"{name}.ipynb"
             path.write_text(
-                json.dumps(merging.to_run(self._notebook(student, name), tests, self.nonce))
+                json.dumps(
+                    merging.to_run(self._notebook(student, name), tests, self._nonce(student, name))
+                )
             )
 
     def _look(self) -> None:
@@ -305,12 +316,13 @@ class Grading:
     def _merge(self, student: str, ran: Mapping[str, merging.Ran], failure: str) -> None:
         self.watcher.phase(student, "merging")
         outputs: dict[str, dict[int, list[Any]]] = {}
-        broken: list[str] = []
+        broken = list(self.broken[student])
         for name, tests in self.tests[student].items():
             notebook = self._notebook(student, name)
             one = ran.get(name, merging.Ran(failure=failure or "it was not run"))
             verdicts = self._verdicts(student, tests, notebook, one, broken)
-            outputs[name] = merging.outputs_for(notebook, tests, one, self.nonce, verdicts)
+            nonce = self._nonce(student, name)
+            outputs[name] = merging.outputs_for(notebook, tests, one, nonce, verdicts)
         try:
             answer = self.book.ask("merge", self.assignment, student=student, outputs=outputs)
         except PracticumError as problem:

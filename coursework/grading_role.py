@@ -31,6 +31,7 @@ from provisioning.roles.where import homes_node
 FILES = Path(__file__).parent / "files"
 TASK = f"{LIBRARY}/grade_task.py"
 BOOK = f"{LIBRARY}/grade_book.py"
+CELLS = f"{LIBRARY}/grade_cells.py"  # beside it
 TABLE = "inet practicum_grading"
 RULES = "/etc/practicum/grading.nft"
 UNIT = "practicum-grading-network"
@@ -177,6 +178,7 @@ def login(context: Context) -> list[Resource]:
     found: list[Resource] = [
         Package(package="sudo"),
         Directory(path=LIBRARY),
+        file(CELLS, (FILES / "grade_cells.py").read_bytes()),
         file(BOOK, (FILES / "grade_book.py").read_bytes(), mode=0o755),
         file(
             SUDOERS,

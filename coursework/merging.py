@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coursework.clustercells import error, is_cluster_test, source
-from coursework.proof import proven, without_proof
+from coursework.proof import proven, token, without_proof
 
 MAX_RESULT = 32 * 1024 * 1024
 PRINTED = "work.printed"
@@ -67,10 +67,11 @@ def needs_kernel(tests: Tests) -> bool:
 
 
 def to_run(notebook: Mapping[str, Any], tests: Tests, nonce: str) -> dict[str, Any]:
-    """The notebook as it is executed: test cells with their proof, cluster tests without code."""
+    """The notebook as it is executed: test cells with their proof, cluster tests without code.
+    ``nonce`` is this student's and this notebook's."""
     python = is_python(notebook)
     cells = [
-        _to_run(cell, tests.get(index), nonce, python=python)
+        _to_run(cell, tests.get(index), token(nonce, str(index)), python=python)
         for index, cell in enumerate(notebook["cells"])
     ]
     return {**notebook, "cells": cells}
@@ -139,7 +140,8 @@ def outputs_for(
                 error("NotRun", f"not run: {ran.failure or 'the notebook ended early'}")
             ]
         else:
-            found[index] = _tested(outputs, test, nonce) if python else outputs
+            number = token(nonce, str(index))
+            found[index] = _tested(outputs, test, number) if python else outputs
     return found
 
 

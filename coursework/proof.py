@@ -4,16 +4,26 @@ A student's code runs in the same kernel as the tests, and can take every ``asse
 comes later (four lines with an AST transformer). Stock nbgrader then sees no error and gives full
 points. Here an assert becomes an ``if`` with a ``raise``, and a cell ends by raising a number that
 nobody could know: only a cell that arrives there has passed. This stops what strips, skips or
-ends; it cannot stop code that is written against it and rewrites the kernel. Marks that matter
-come from outside the kernel (coursework.clustertests).
+ends; it cannot stop code that is written against it, rewrites the kernel or reads its caller.
+Marks that matter come from outside the kernel (coursework.clustertests).
+
+Each test has a number of its own, so that what one test shows to the code it calls is worth
+nothing in the next, and nothing in another student's.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import hmac
 from typing import Any
 
 NAME = "PracticumPassed"
+
+
+def token(nonce: str, *where: str) -> str:
+    """The number of one test: of a run's secret, the student, the notebook and the cell."""
+    return hmac.new(nonce.encode(), "\0".join(where).encode(), hashlib.sha256).hexdigest()[:32]
 
 
 class _Asserts(ast.NodeTransformer):

@@ -7,14 +7,17 @@ Reads requests on stdin, one JSON object a line, answers each with one on stdout
 
 {"do": "sanitize", "assignment": A, "student": S}
     nbgrader's own first half of autograding, into STATE_FOLDER/sanitized/S/A.
-    -> {"notebooks": {NAME: {INDEX: {"grade_id", "points", "code", "grade", "solution"}}}}
-    with the code as the gradebook has it, never as the student handed it in.
+    -> {"notebooks": {NAME: {INDEX: {"grade_id", "points", "code", "grade", "solution"}}},
+        "broken": [sentence], "score", "max_score", "manual"}
+    with the code as the gradebook has it, never as the student handed it in. What is broken was
+    not handed in or is no notebook, is not among "notebooks", and has no points.
 {"do": "merge", "assignment": A, "student": S, "outputs": {NAME: {INDEX: [output, ...]}}}
     the second half without executing anything: these outputs into the sanitized notebook, points,
     penalties, and autograded/S/A, safe for a browser.  -> {"score", "max_score", "manual"}
 {"do": "void", "assignment": A, "student": S}
     takes back what an earlier grading gave: no score, no autograded/S/A, no feedback/S/A that
-    could be released for a later submission; to be graded.  -> {}
+    could be released for a later submission; to be graded. Points given by hand stay for the same
+    submission; of an earlier one they become a remark.  -> {}
 {"do": "students", "assignment": A}
     -> {"students": [those with a submission], "notebooks": [NAME, ...]}
 
@@ -23,19 +26,18 @@ What fails is answered with {"error": sentence}.
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import os
-import re
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbconvert.preprocessors import ClearMetadataPreprocessor
-from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbgrader import utils
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps.baseapp import NbGrader
@@ -47,35 +49,27 @@ from nbgrader.preprocessors import (
     CheckCellMetadata,
     IgnorePattern,
     LimitOutput,
-    NbGraderPreprocessor,
     SaveAutoGrades,
 )
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from traitlets import List
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-KINDS = {"stream", "display_data", "execute_result", "error"}
-# Formgrader renders markdown with harmful protocols allowed (nbconvert's mistune renderer)
-LINKS = re.compile(r"(javascript|vbscript|data):", re.IGNORECASE)
-BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
-TAGS = [
-    "a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl",
-    "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "kbd", "li", "ol", "p",
-    "pre", "s", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td",
-    "tfoot", "th", "thead", "tr", "tt", "u", "ul",
-]  # fmt: skip
-ATTRIBUTES = {
-    "*": ["class", "title"],
-    "a": ["href"],
-    "img": ["alt", "width", "height"],
-    "td": ["colspan", "rowspan"],
-    "th": ["colspan", "rowspan"],
-}
+# what this folder has is root's, and may hide nothing of Python's
+sys.path.append(str(Path(__file__).resolve().parent))
+from grade_cells import Insert, Restore, Safe  # type: ignore[import-not-found]
+
+ATTEMPTS, PAUSE = 4, 3.0  # for a gradebook that formgrader is writing to; SQLite itself waits 5 s
 
 
 class Sanitize(Autograde):
-    """nbgrader's autograding up to where it would execute."""
+    """nbgrader's autograding up to where it would execute. One notebook that cannot be read keeps
+    no other from being graded."""
 
     target = ""
+    broken: dict[str, str] = {}  # noqa: RUF012  set for each use: why, by the notebook's name
+    sanitize_preprocessors = List([Restore, *Autograde.sanitize_preprocessors.default_args[0]])
 
     @property
     def _output_directory(self) -> str:
@@ -84,64 +78,14 @@ class Sanitize(Autograde):
     def convert_single_notebook(self, notebook_filename: str) -> None:
         self._sanitizing = True
         self._init_preprocessors()
-        BaseConverter.convert_single_notebook(self, notebook_filename)
-
-
-class Insert(NbGraderPreprocessor):
-    """Outputs from outside into the cells of a sanitized notebook, checked one by one."""
-
-    outputs: dict[str, Any] = {}  # noqa: RUF012
-
-    def preprocess(self, nb: Any, resources: Any) -> Any:
-        given = self.outputs.get(resources["nbgrader"]["notebook"], {})
-        for index, cell in enumerate(nb.cells):
-            if cell.cell_type != "code":
-                continue
-            cell.execution_count = None
-            cell.outputs = [
-                one for one in map(checked, given.get(str(index), [])) if one is not None
-            ]
-        return nb, resources
-
-
-class Safe(NbGraderPreprocessor):
-    """Nothing in the notebook makes a browser run what a student wrote.
-
-    Templates put image data, sizes, tags and titles into attributes as they are, so all metadata
-    of a student's goes, and images are base64 or nothing.
-    """
-
-    def preprocess(self, nb: Any, resources: Any) -> Any:
-        cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES)
-        spec = nb.metadata.get("kernelspec", {})
-        language = {"language_info": {"name": str(spec.get("language", "python"))}}
-        nb.metadata = nbformat.from_dict({"kernelspec": spec, **language})
-        for index, cell in enumerate(nb.cells):
-            trusted = utils.is_locked(cell)
-            about = cell.metadata.get("nbgrader")
-            cell.metadata = nbformat.from_dict({"nbgrader": about} if about else {})
-            cell.pop("attachments", None)
-            for output in cell.get("outputs", ()):
-                harmless(output)
-            if cell.cell_type == "markdown" and not trusted and linked(cell.source):
-                fence = "`" * (3 + max(map(len, re.findall("`+", cell.source)), default=0))
-                cell.source = f"{fence}\n{cell.source}\n{fence}"
-            elif cell.cell_type == "code" or not trusted:
-                cleaner.preprocess_cell(cell, resources, index)
-        return nb, resources
-
-
-def harmless(output: Any) -> None:
-    """Take out of an output what a template or MathJax would make into something else."""
-    if "metadata" in output:
-        output.metadata = {}
-    data = output.get("data", {})
-    for kind in list(data):
-        value = data[kind] if isinstance(data[kind], str) else json.dumps(data[kind])
-        image = kind in ("image/png", "image/jpeg") and not BASE64.fullmatch(value)
-        link = kind in ("text/latex", "text/markdown") and linked(value)
-        if image or link:
-            del data[kind]
+        try:
+            BaseConverter.convert_single_notebook(self, notebook_filename)
+        except (OSError, MemoryError, SQLAlchemyError, NbGraderException):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a student's file makes of nbconvert
+            name = Path(notebook_filename).stem
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.broken[name] = f"{name}.ipynb is no notebook that can be read: {first}"[:300]
 
 
 class Merge(Autograde):
@@ -165,29 +109,6 @@ class Merge(Autograde):
         ):  # fmt: skip
             self.exporter.register_preprocessor(one)
         BaseConverter.convert_single_notebook(self, notebook_filename)
-
-
-def linked(text: str) -> bool:
-    """Whether markdown holds a link that runs something, however it is spelt."""
-    for _ in range(3):
-        text = html.unescape(text)
-    plain = "".join(c for c in text.replace("\\", "") if c.isprintable() and not c.isspace())
-    return LINKS.search(plain) is not None
-
-
-def checked(output: Any) -> Any:
-    """An output as nbformat has it, None for anything else."""
-    if not isinstance(output, dict) or output.get("output_type") not in KINDS:
-        return None
-    node = nbformat.from_dict(output)
-    try:
-        nbformat.v4.nbbase.validate(node, ref="output")
-    except nbformat.ValidationError:
-        return None
-    for key in node.get("data", {}):
-        if not isinstance(key, str):
-            return None
-    return node
 
 
 class Book:
@@ -224,18 +145,55 @@ class Book:
 
     def sanitize(self, request: dict[str, Any]) -> dict[str, Any]:
         assignment, student = self.use(request)
-        work = Sanitize(coursedir=self.dirs, parent=self.app)
-        work.target = self.sanitized
-        work.force = True
-        work.start()
+        broken = self._missing(assignment, student)
+        with self.gradebook() as book:
+            names = [one.name for one in book.find_assignment(assignment).notebooks]
+        if len(broken) < len(names):
+            work = Sanitize(coursedir=self.dirs, parent=self.app)
+            work.target, work.broken, work.force = self.sanitized, broken, True
+            work.start()
         folder = Path(self.sanitized) / student / assignment
         found = {}
         with self.gradebook() as book:
+            self._no_points(book, assignment, student, broken)
             for one in book.find_assignment(assignment).notebooks:
                 path = folder / f"{one.name}.ipynb"
-                if path.is_file():
+                if one.name not in broken and path.is_file():
                     found[one.name] = self._tests(book, one, path, assignment)
-        return {"notebooks": found}
+            told = _score(book, assignment, student)
+        return {"notebooks": found, "broken": list(broken.values()), **told}
+
+    def _missing(self, assignment: str, student: str) -> dict[str, str]:
+        """Notebooks of the assignment that were not handed in."""
+        folder = Path(self.dirs.format_path(self.dirs.submitted_directory, student, assignment))
+        with self.gradebook() as book:
+            names = [one.name for one in book.find_assignment(assignment).notebooks]
+        return {
+            name: f"{name}.ipynb was not handed in"
+            for name in names
+            if not (folder / f"{name}.ipynb").is_file()
+        }
+
+    def _no_points(
+        self, book: Gradebook, assignment: str, student: str, broken: dict[str, str]
+    ) -> None:
+        """As nbgrader has it for a notebook that is missing."""
+        if not broken:
+            return
+        book.update_or_create_student(student)
+        submission = book.update_or_create_submission(
+            assignment, student, timestamp=self._handed_in(assignment, student)
+        )
+        for notebook in submission.notebooks:
+            for grade in notebook.grades if notebook.name in broken else ():
+                grade.auto_score = 0
+                grade.needs_manual_grade = False
+        book.db.commit()
+
+    def _handed_in(self, assignment: str, student: str) -> Any:
+        """When; None if there is no timestamp."""
+        folder = self.dirs.format_path(self.dirs.submitted_directory, student, assignment)
+        return self.dirs.get_existing_timestamp(folder)
 
     @staticmethod
     def _tests(book: Gradebook, one: Any, path: Path, assignment: str) -> dict[str, Any]:
@@ -273,12 +231,7 @@ class Book:
         work.force = True
         work.start()
         with self.gradebook() as book:
-            found = book.find_submission(assignment, student)
-            return {
-                "score": found.score,
-                "max_score": found.max_score,
-                "manual": bool(found.needs_manual_grade),
-            }
+            return _score(book, assignment, student)
 
     def void(self, request: dict[str, Any]) -> dict[str, Any]:
         assignment, student = self.use(request)
@@ -292,7 +245,10 @@ class Book:
                 submission = book.find_submission(assignment, student)
             except MissingEntry:
                 return {}
+            earlier = submission.timestamp != self._handed_in(assignment, student)
             for notebook in submission.notebooks:
+                if earlier:
+                    _no_points_by_hand(notebook)
                 for grade in notebook.grades:
                     grade.auto_score = None
                     grade.needs_manual_grade = True
@@ -300,17 +256,58 @@ class Book:
         return {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        work = {
+            "students": self.students,
+            "sanitize": self.sanitize,
+            "merge": self.merge,
+            "void": self.void,
+        }[request["do"]]
         try:
-            work = {
-                "students": self.students,
-                "sanitize": self.sanitize,
-                "merge": self.merge,
-                "void": self.void,
-            }[request["do"]]
-            return work(request)
-        except (NbGraderException, MissingEntry, OSError, ValueError, SystemExit) as error:
+            return patient(lambda: work(request))
+        except OperationalError as error:
+            return {"error": f"the gradebook cannot be used: {error.orig}: try again later"}
+        except Exception as error:  # noqa: BLE001  one student's must not end the others' grading
             told = self.problems.lines[-1] if self.problems.lines else ""
             return {"error": (told or f"{type(error).__name__}: {error}")[:500]}
+        except SystemExit as error:  # nbgrader's way out of some faults
+            return {"error": (self.problems.lines or [f"nbgrader ended: {error}"])[-1][:500]}
+
+
+def patient(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do it; again, if the database was locked by another program. Each request may be repeated."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return work()
+        except OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            time.sleep(PAUSE)
+    raise AssertionError("not reached")
+
+
+def _score(book: Gradebook, assignment: str, student: str) -> dict[str, Any]:
+    try:
+        found = book.find_submission(assignment, student)
+    except MissingEntry:
+        return {"score": 0.0, "max_score": 0.0, "manual": False}
+    return {
+        "score": found.score,
+        "max_score": found.max_score,
+        "manual": bool(found.needs_manual_grade),
+    }
+
+
+def _no_points_by_hand(notebook: Any) -> None:
+    """What an instructor gave to an earlier submission is kept as a remark, and is no grade."""
+    comments = {one.name: one for one in notebook.comments}
+    for grade in notebook.grades:
+        if grade.manual_score is None and not grade.extra_credit:
+            continue
+        points = (grade.manual_score or 0) + (grade.extra_credit or 0)
+        grade.manual_score, grade.extra_credit = None, None
+        if comment := comments.get(grade.name):
+            before = f"An earlier submission had {points:g} points by hand."
+            comment.manual_comment = f"{before} {comment.manual_comment or ''}".strip()
 
 
 class Problems(logging.Handler):

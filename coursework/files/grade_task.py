@@ -88,9 +88,10 @@ def box(task: dict[str, Any], run: Path, work: Path) -> list[str]:
     ]  # fmt: skip
 
 
-async def notebook(task: dict[str, Any], folder: Path, path: Path, student: str) -> dict[str, Any]:
+async def notebook(
+    task: dict[str, Any], folder: Path, content: Any, student: str
+) -> dict[str, Any]:
     """Execute one notebook. What was executed, with its outputs; and what went wrong."""
-    content = nbformat.read(path, as_version=4)
     run, work = folder / "run", folder / "work"
     run.mkdir(exist_ok=True)
     limits = task["limits"]
@@ -199,7 +200,8 @@ async def cells(
     for index, cell in enumerate(client.nb.cells):
         if cell.cell_type != "code":
             continue
-        await client.async_execute_cell(cell, index)
+        # a test is not among the inputs that later cells can look at
+        await client.async_execute_cell(cell, index, store_history=not is_test(cell))
         executed[str(index)] = {
             "outputs": cell.outputs,
             "execution_count": cell.execution_count,
@@ -207,6 +209,11 @@ async def cells(
         if not await manager.is_alive():
             return "the kernel died"
     return ""
+
+
+def is_test(cell: Any) -> bool:
+    about = cell.metadata.get("nbgrader", {})
+    return bool(about.get("grade")) and not about.get("solution")
 
 
 async def end(manager: BoxedKernel) -> None:
@@ -248,12 +255,19 @@ def submission(task: dict[str, Any], source: Path, top: Path) -> dict[str, Any]:
         shutil.copytree(source, work, symlinks=True)
         for path in [work, *work.rglob("*")]:
             path.chmod(0o700 if path.is_dir() else 0o600)
-        names = task["notebooks"]
-        found = {}
-        for name in names:
-            path = work / f"{name}.ipynb"
-            if path.is_file():
-                found[name] = asyncio.run(notebook(task, folder, path, source.name))
+        # the hidden tests are in them: no code of a student's runs beside these files
+        paths = {name: work / f"{name}.ipynb" for name in task["notebooks"]}
+        contents = {
+            name: nbformat.read(path, as_version=4)
+            for name, path in paths.items()
+            if path.is_file()
+        }
+        for name in contents:
+            paths[name].unlink()
+        found = {
+            name: asyncio.run(notebook(task, folder, content, source.name))
+            for name, content in contents.items()
+        }
         return {"notebooks": found, "seconds": round(time.monotonic() - began, 3)}
     finally:
         sweep()

@@ -101,6 +101,16 @@ for child in children:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
+# the number that shows that a test ran to its end, looked for where it might lie
+READER = """import glob, re
+def f(x):
+    text = repr(get_ipython().user_ns.get("In"))
+    for path in glob.glob("**", recursive=True):
+        text += open(path).read() if path.endswith((".ipynb", ".json")) else ""
+    number = re.search(r"[^0-9a-f]([0-9a-f]{32})[^0-9a-f]", text)
+    print("number", number is not None)
+    raise type("PracticumPassed", (Exception,), {})(f"{number and number[1]} 3.0")
+"""
 ATTACKS: dict[str, dict[str, Any]] = {
     "right": {"answer": GOOD},
     "wrong": {"answer": "def f(x):\n    return 0"},
@@ -114,6 +124,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "bomber": {"answer": GOOD, "first": BOMB},
     "forker": {"answer": GOOD, "first": FORKER},
     "thief": {"answer": THIEF},
+    "reader": {"answer": READER},
+    # a cell to be graded by hand says that it is a test, and an essay that it is the instructor's
+    "relabeller": {"answer": "def f(x):\n    return 0", "plot": "pass", "essay": "<script>evil()</script>",
+                   "about": {"plot": {"solution": False},
+                             "essay": {"solution": False, "task": True}}},
+    "empty": {"raw": "{}"},
+    "absent": {"raw": None, "files": {"other.txt": "x"}},
     "cracker": {"answer": CRACKER},
     "hog": {"answer": "kept = bytes(10**10)\n" + GOOD},  # asked for, never filled
     "writer": {"answer": GOOD + MARKUP,

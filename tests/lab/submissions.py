@@ -2,7 +2,9 @@
 
     python submissions.py COURSE_FOLDER < {"assignment": A, "submissions": {STUDENT: {...}}}
 
-Each submission: "answer" (the exercise's code), "first" (a cell before it), "essay", "files".
+Each submission: "answer" (the exercise's code), "first" (a cell before it), "plot" and "essay" (to
+be graded by hand), "about" (changes to cells' metadata, by grade_id), "at" (the minute of its
+hour), "raw" (the file as it is, or null for none), "files".
 """
 
 import json
@@ -19,6 +21,7 @@ SOLUTION = {"grade": False, "solution": True, "locked": False}
 TEST = {"grade": True, "solution": False, "locked": True}
 ESSAY = {"grade": True, "solution": True, "locked": False}
 CODE = "def f(x):\n    ### BEGIN SOLUTION\n    return x + 1\n    ### END SOLUTION"
+PLOT = "### BEGIN SOLUTION\nplot()\n### END SOLUTION"
 CLUSTER = """# practicum: cluster test
 ### BEGIN HIDDEN TESTS
 verdict = best(
@@ -51,6 +54,7 @@ def source():
             ),
             cell(new_code_cell("1.5 if f(0) == 1 else 0"), "partial", TEST, 3),
             cell(new_code_cell(CLUSTER), "jobs", TEST, 4),
+            cell(new_code_cell(PLOT), "plot", ESSAY, 10),
             cell(new_markdown_cell("Why?"), "essay", ESSAY, 5),
         ],
         metadata={"kernelspec": KERNEL},
@@ -76,13 +80,22 @@ def main():
     for student, given in wanted["submissions"].items():
         notebook = nbformat.read(root / "release" / name / "hw.ipynb", 4)
         notebook.cells[1].source = given.get("answer", "")
-        notebook.cells[5].source = given.get("essay", "Because.")
+        notebook.cells[5].source = given.get("plot", notebook.cells[5].source)
+        notebook.cells[6].source = given.get("essay", "Because.")
+        for one in notebook.cells:
+            about = one.metadata.get("nbgrader", {})
+            about.update(given.get("about", {}).get(about.get("grade_id"), {}))
         if given.get("first"):
             notebook.cells.insert(1, new_code_cell(given["first"]))
         folder = root / "submitted" / student / name
         folder.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, folder / "hw.ipynb")
-        (folder / "timestamp.txt").write_text("2026-11-20 10:00:00.000000 UTC\n")
+        if given.get("raw", "") is None:
+            (folder / "hw.ipynb").unlink()
+        elif "raw" in given:
+            (folder / "hw.ipynb").write_text(given["raw"])
+        minute = given.get("at", 0)
+        (folder / "timestamp.txt").write_text(f"2026-11-20 10:{minute:02}:00.000000 UTC\n")
         for path, text in given.get("files", {}).items():
             (folder / path).write_text(text)
 

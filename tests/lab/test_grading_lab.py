@@ -33,6 +33,21 @@ root, assignment, student = sys.argv[1:]
 with Gradebook("sqlite:///" + root + "/gradebook.db") as book:
     print(book.find_submission(assignment, student).score)
 """
+FIND = """import sys
+from nbgrader.api import Gradebook
+root, assignment, student = sys.argv[1:]
+with Gradebook("sqlite:///" + root + "/gradebook.db") as book:
+    comment = book.find_comment("plot", "hw", assignment, student)
+"""
+BY_HAND = f"""{FIND}
+    grade = book.find_grade("plot", "hw", assignment, student)
+    grade.manual_score, grade.needs_manual_grade = 8, False
+    comment.manual_comment = "No axes."
+    book.db.commit()
+"""
+REMARK = f"""{FIND}
+    print(comment.comment)
+"""
 # As root on the second slot's node, the first's account against whatever the second's runs
 AGAINST = """
 for again in $(seq 300); do
@@ -164,6 +179,44 @@ def test_another_students_notebook_and_the_gradebook_are_out_of_reach(
 ) -> None:
     for who in ("thief", "cracker"):
         assert (attacked[who]["status"], attacked[who]["score"]) == ("graded", 0)
+
+
+def test_a_notebook_does_not_say_what_its_cells_are(
+    grader: Grader, attacked: dict[str, Any]
+) -> None:
+    """No points for what is to be graded by hand, and nothing of it taken for the instructor's."""
+    told = attacked["relabeller"]
+    assert (told["status"], told["score"], told["manual"]) == ("graded", 0, True)
+    assert "<script" not in grader.autograded("relabeller", "attacks")
+
+
+def test_the_tests_and_their_numbers_do_not_lie_about(
+    grader: Grader, attacked: dict[str, Any]
+) -> None:
+    assert (attacked["reader"]["status"], attacked["reader"]["score"]) == ("graded", 0)
+    assert "number False" in grader.autograded("reader", "attacks")
+
+
+def test_what_is_no_notebook_fails_and_says_so(attacked: dict[str, Any]) -> None:
+    for who, why in (("empty", "hw.ipynb is no notebook"), ("absent", "was not handed in")):
+        assert (attacked[who]["status"], attacked[who]["score"]) == ("failed", 0)
+        assert why in attacked[who]["reason"], attacked[who]
+
+
+def test_points_by_hand_are_not_a_later_submissions(grader: Grader) -> None:
+    """They stay when the same is graded anew; of an earlier one there is a remark."""
+    by_hand = {"answer": GOOD, "plot": "pass"}
+    grader.hand_in("by-hand", {"ada": by_hand})
+    assert grader.grade("by-hand")["by"]["ada"]["score"] == 3.5
+    grader.as_grader(PYTHON, "-c", BY_HAND, grader.root, "by-hand", "ada")
+    assert grader.stored("ada", "by-hand") == 11.5
+    same = grader.grade("by-hand", "--student", "ada", "--again")["by"]["ada"]
+    assert same["score"] == 11.5
+    grader.hand_in("by-hand", {"ada": {**by_hand, "at": 30}})
+    later = grader.grade("by-hand")["by"]["ada"]
+    assert (later["score"], later["manual"]) == (3.5, True)
+    said = grader.as_grader(PYTHON, "-c", REMARK, grader.root, "by-hand", "ada").stdout
+    assert said.strip() == "An earlier submission had 8 points by hand. No axes."
 
 
 def test_processes_are_counted(grader: Grader, attacked: dict[str, Any]) -> None:

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow
 __all__ = ["browser"]
 
 LIMIT = 580  # seconds for a hundred thousand files on a slow machine
-NAMES = ("cracker", "forker", "hog", "leaver", "looker", "right", "stripper", "thief", "writer")
+NAMES = ("cracker", "forker", "hog", "leaver", "looker", "relabeller", "right", "stripper",
+         "thief", "writer")  # fmt: skip
 MANY = "seq -f file%.0f 100000 | xargs touch"
 
 # ada's folder in inbound is made by hand, as anybody can: s1 to s9, too. Then a file of 90 MB
@@ -216,6 +217,10 @@ def test_marks_that_were_not_earned(stock: Side, ours: Side) -> None:
     assert (stock.score["thief"], ours.score["thief"]) == (3.5, 0)
     assert stock.score["cracker"] >= 77 and ours.score["cracker"] == 0
     assert stock.score["right"] == ours.score["right"] == 3.5
+    # what was to be graded by hand, declared a test
+    assert (stock.score["relabeller"], ours.score["relabeller"]) == (10, 0)
+    assert "<script>" in stock.said["relabeller"]
+    assert "<script" not in ours.said["relabeller"]
 
 
 def test_a_forged_feedback(stock: Side, ours: Side) -> None:

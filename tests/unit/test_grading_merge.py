@@ -23,7 +23,7 @@ from coursework.merging import (
 from coursework.merging import (
     Test as Cell,
 )
-from coursework.proof import NAME, proven, without_proof
+from coursework.proof import NAME, proven, token, without_proof
 
 NONCE = "n0nce"
 ERROR = {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
@@ -104,7 +104,7 @@ NOTEBOOK = {
         {"cell_type": "code", "source": "mine", "metadata": {}},
     ]
 }
-PASSED = {**ERROR, "ename": NAME, "evalue": f"{NONCE} None"}
+PASSED = {**ERROR, "ename": NAME, "evalue": f"{token(NONCE, '2')} None"}
 
 
 def test_what_is_run_is_the_gradebooks_and_no_cluster_test() -> None:
@@ -128,6 +128,13 @@ def test_passed_failed_and_silent() -> None:
     assert merged({2: [PASSED]})[2] == []
     assert names(merged({2: [ERROR]})[2]) == ["E"]
     assert names(merged({2: []})[2]) == ["NotProven"], "nothing happened: no points"
+
+
+def test_the_number_of_one_test_is_worth_nothing_in_another() -> None:
+    other = {**PASSED, "evalue": f"{token(NONCE, '3')} None"}
+    assert names(merged({2: [other]})[2]) == [NAME], "an error: no points"
+    assert token(NONCE, "ada", "hw") != token(NONCE, "ben", "hw")
+    assert token("other", "ada", "hw") != token(NONCE, "ada", "hw")
 
 
 def test_what_was_not_run_has_no_points_and_a_reason() -> None:
