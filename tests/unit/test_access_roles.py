@@ -63,6 +63,29 @@ def test_a_router_translates_and_lets_nothing_in() -> None:
     assert not firewall.has_table(cluster, cluster.node("node01"))
 
 
+OUTER = {"router": True, "uplink": "eth1"}
+
+
+def table(net: dict[str, object], node: str = "login", **facts: object) -> list[str]:
+    context = on(net, node, **facts)
+    made = [one for one in firewall.firewall(context) if isinstance(one, File)]
+    [text] = [one.content.decode() for one in made if one.path == firewall.RULES]
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_an_address_of_the_cluster_is_not_believed_from_outside() -> None:
+    forged = 'iifname "eth1" ip saddr { 10.0.0.0/24 } drop'
+    world = {"eth0": ["10.0.0.10/24"], "eth1": ["192.0.2.7/24"]}
+    lines = table({"firewall": True, **OUTER}, interfaces=world)
+    for chain in ("chain input {", "chain forward {"):
+        assert lines[lines.index(chain) + 2] == forged  # after its hook: before any accept
+    assert table(OUTER, interfaces=world).count(forged) == 1
+    # one cable for both: there the cluster's own packets come in
+    one = {"eth1": ["192.0.2.7/24", "10.0.0.10/24"]}
+    assert forged not in table({"firewall": True, **OUTER}, interfaces=one)
+    assert forged not in table({"firewall": True, **OUTER}, "node01")
+
+
 @pytest.mark.skipif(not shutil.which("nft"), reason="no nft")
 @pytest.mark.parametrize(
     "net",
@@ -81,7 +104,8 @@ def test_nft_takes_it(net: dict[str, object]) -> None:
         opening(67, "network", "udp"),
     ]
     for node in cluster.machines:
-        assert nft_accepts(firewall.rules(cluster, node, wanted, ssh_ports=(22, 2222)))
+        text = firewall.rules(cluster, node, wanted, outer="eth1", ssh_ports=(22, 2222))
+        assert nft_accepts(text)
 
 
 def test_rooms_openings_reach_the_firewall() -> None:
@@ -231,6 +255,17 @@ def test_the_cache_is_on_the_login_node_and_used_by_all() -> None:
     assert router.has_cache(cluster, cluster.node("login"))
     assert not router.has_cache(cluster, cluster.node("node01"))
     assert router.uses_cache(cluster, cluster.node("node01"))
+
+
+def test_the_cache_is_nobodys_proxy_outside() -> None:
+    made = router.cache(on({"package_cache": True}, "login"))
+    conf = next(
+        one
+        for one in made
+        if isinstance(one, File) and one.path == "/etc/apt-cacher-ng/zz_practicum.conf"
+    )
+    assert "BindAddress: 10.0.0.10 127.0.0.1" in conf.content.decode().splitlines()
+    assert "restart:apt-cacher-ng" in conf.notify
 
 
 def test_students_do_not_let_practicum_in() -> None:
