@@ -8,8 +8,9 @@ takes over one node can so act as any user on the others; over NFS they could an
 from __future__ import annotations
 
 from cluster.model import Cluster, Node, NodeRole
-from provisioning.resources import Directory, Image, Package, Resource, Service, file
+from provisioning.resources import Command, Directory, Image, Package, Resource, Service, file
 from provisioning.role import Context, Role
+from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.where import everywhere
 
 # Sorts before an installer's 50-cloud-init.conf: of several values sshd takes the first.
@@ -17,6 +18,7 @@ SERVER = "/etc/ssh/sshd_config.d/00-practicum.conf"
 CLIENT = "/etc/ssh/ssh_config.d/00-practicum.conf"
 KEYS = "/etc/ssh/authorized_keys.d"
 RELOAD = ("reload:ssh",)
+CHECK = f"{FOLDER}/check_sshd.py"
 
 
 def sshd_config(cluster: Cluster) -> str:
@@ -26,7 +28,7 @@ PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PermitEmptyPasswords no
-AuthorizedKeysFile .ssh/authorized_keys {KEYS}/%u
+AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {KEYS}/%u
 HostbasedAuthentication yes
 IgnoreRhosts yes
 IgnoreUserKnownHosts yes
@@ -78,6 +80,15 @@ def ssh(context: Context) -> list[Resource]:
             validate=("sshd", "-t", "-f", "{}"),
             notify=RELOAD,
             image=Image.DEFER,
+        ),
+        Directory(path=FOLDER),
+        file(CHECK, own_file("check_sshd.py"), mode=0o755),
+        # An older sshd_config reads no folder, and passwords would stay on without a word.
+        Command(
+            id="sshd-follows",
+            check=("python3", "-I", CHECK, SERVER),
+            run=("python3", "-I", CHECK, SERVER),
+            summary="ask sshd whether it follows practicum's settings",
         ),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,49 @@ def test_ssh_takes_its_file(tmp_path: Path) -> None:
 def test_passwords_only_if_asked_for() -> None:
     assert "PasswordAuthentication no" in ssh.sshd_config(small())
     assert "PasswordAuthentication yes" in ssh.sshd_config(small(ssh={"passwords": True}))
+
+
+def test_keys_only_is_what_sshd_itself_says(tmp_path: Path) -> None:
+    """By a stand-in for sshd -T: to stop it from reading a folder takes a machine of its own."""
+    from provisioning.roles.own_files import own_file
+
+    config, main, sshd = tmp_path / "d/00-practicum.conf", tmp_path / "main", tmp_path / "sshd"
+    config.parent.mkdir()
+    config.write_text(ssh.sshd_config(small()))
+    script = own_file("check_sshd.py").replace('"/etc/ssh/sshd_config"', f'"{main}"')
+    (tmp_path / "check.py").write_text(script)
+
+    def ask(says: str, reads: str) -> tuple[int, str]:
+        main.write_text(reads)
+        sshd.write_text(f"#!/bin/sh\n{says}\n")
+        sshd.chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-I", tmp_path / "check.py", config],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    include = f"Include {config.parent}/*.conf"
+    good = (
+        "passwordauthentication no\nhostbasedauthentication yes\npermitrootlogin without-password"
+    )
+    assert ask(f"echo '{good}'", include) == (0, "")
+    bad = good.replace("no", "yes", 1)
+    code, said = ask(f"echo '{bad}'", "Port 22\n#Include x\n")
+    assert code == 1
+    assert "(PasswordAuthentication is yes and not no)" in said
+    assert f"write {include} as its first line" in said
+    code, said = ask(f"echo '{bad}'", f"PasswordAuthentication yes\n{include}\n")
+    assert (code, "move it below that line" in said) == (1, True)
+    code, said = ask("echo 'line 3: Bad configuration' >&2; exit 255", include)
+    assert (code, said) == (1, "sshd refuses its settings: line 3: Bad configuration\n")
+    assert ask("echo 'Missing privilege separation directory' >&2; exit 255", include)[0] == 0
+
+
+def test_both_files_of_keys_that_sshd_knows_stay() -> None:
+    assert f"AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {ssh.KEYS}/%u" in (
+        ssh.sshd_config(small())
+    )
 
 
 def test_keys_of_admins_are_everywhere_and_students_on_login_nodes() -> None:
