@@ -262,6 +262,22 @@ def test_limits_of_each_user(login: dict[str, int], facts: Facts, lines: list[st
 
 def test_without_facts_only_what_is_declared() -> None:
     assert limits.slice_text(small(), Facts()) == "[Slice]\nTasksMax=512\n"
+    assert limits.together_text(small(login={"memory_mb": 256}), Facts()) == "[Slice]\n"
+
+
+@pytest.mark.parametrize(("each", "most"), [(None, 3000), (256, 3000), (3500, 3500)])
+def test_people_together_leave_memory_for_the_system(each: int | None, most: int) -> None:
+    login = {"memory_mb": each} if each else {}
+    cluster = small(login=login)
+    facts = {"login": Facts(cpus=4, memory_mb=4000)}
+    made = limits.limits(Context(cluster, cluster.node("login"), facts))
+    files = {one.path: one.content.decode() for one in made if isinstance(one, File)}
+    units = "/etc/systemd/system"
+    assert files[f"{units}/user.slice.d/50-practicum.conf"] == f"[Slice]\nMemoryMax={most}M\n"
+    for name in ("practicum-hub", "slurmctld", "slurmdbd", "mariadb", "munge"):
+        drop_in = files[f"{units}/{name}.service.d/60-practicum-memory.conf"]
+        assert drop_in == "[Service]\nOOMScoreAdjust=-500\n"
+    assert not any("slurmd.service.d" in path for path in files)  # jobs would inherit it
 
 
 # Packages
