@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -71,10 +71,13 @@ _BOUNDS = {
 }
 
 
-def load(path: Path) -> Cluster:
+def load(path: Path, trial: Mapping[Path, str] | None = None) -> Cluster:
     """The cluster that ``path`` and the accounts' files beside it (:mod:`cluster.people`)
-    describe. ConfigError says what is wrong with it, and where."""
-    sources = _Sources(path)
+    describe. ConfigError says what is wrong with it, and where.
+
+    ``trial``: accounts' files that a command is about to write, as their new texts.
+    """
+    sources = _Sources(path, trial or {})
     try:
         # By way of JSON, since only there strict means: lists are tuples, but "4" is no number.
         text = json.dumps(sources.data, default=_date)
@@ -88,8 +91,8 @@ def load(path: Path) -> Cluster:
     return cluster
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], Lines]:
-    text = _read(path)
+def _parse(path: Path, text: str | None = None) -> tuple[dict[str, Any], Lines]:
+    text = _read(path) if text is None else text
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -119,19 +122,19 @@ class _Sources:
     """The tables of cluster.toml with those of the accounts' files at their ends, and which
     line of which file each comes from."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trial: Mapping[Path, str]) -> None:
         self.data, lines = _parse(path)
         self._main = (path, lines)
         # (key, from this index on) -> file
         self._more: list[tuple[str, int, Path, Lines]] = []
-        for other in people.files(path):
-            self._join(other)
+        for other in sorted({*people.files(path), *trial}):
+            self._join(other, trial.get(other))
         for entry in _tables(self.data.get("kernels")):
             if isinstance(entry.get("lock"), str) and entry["lock"]:
                 entry["lock_text"] = _lock(path, entry["lock"])
 
-    def _join(self, path: Path) -> None:
-        data, lines = _parse(path)
+    def _join(self, path: Path, text: str | None) -> None:
+        data, lines = _parse(path, text)
         if wrong := people.strange(path, data):
             raise ConfigError(wrong)
         for key, rows in data.items():

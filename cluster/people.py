@@ -117,6 +117,11 @@ def plan_import(
             f"--group {group}: not a group's name: a lower-case letter, then up to 30 of "
             "a-z 0-9 _ -"
         )
+    if group in cluster.groups_with("admin"):
+        raise UsageError(
+            f"--group {group}: its members are root on every node, and no class is: choose another "
+            "group, or write admins into cluster.toml by hand"
+        )
     own = books.get(group, Book())
     if group not in known and own.gid is None:
         own = replace(own, gid=_next({one.gid for one in cluster.groups}, "gid"))

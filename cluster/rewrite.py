@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster import files
@@ -11,9 +12,9 @@ from cluster.load import load
 from cluster.model import Cluster
 
 
-def tried(file: Path, text: str) -> Cluster:
-    """What ``file`` would describe with that text; it stays as it is. ConfigError when it would
-    be refused.
+def tried(file: Path, text: str, accounts: Mapping[Path, str] | None = None) -> Cluster:
+    """What ``file`` would describe with that text, and accounts' files with theirs; all stay as
+    they are. ConfigError when it would be refused.
 
     It is tried beside the file: what it refers to by relative paths must be found.
     """
@@ -24,7 +25,7 @@ def tried(file: Path, text: str) -> Cluster:
             trial.write(text)
             trial.flush()
             try:
-                return load(Path(trial.name))
+                return load(Path(trial.name), accounts)
             except ConfigError as error:
                 raise ConfigError(str(error).replace(trial.name, str(file))) from None
     except OSError as error:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.checks.people import RESERVED_NAMES
+from cluster.checks.people import reserved
 from cluster.errors import ConfigError
 from cluster.values import EMAIL, FULL_NAME, NAME
 
@@ -185,5 +185,5 @@ def _check_name(name: str) -> None:
             f"{name[:40]!r} cannot be an account's name{near}: a lower-case letter, then up to 30 "
             "of a-z 0-9 _ -"
         )
-    if name in RESERVED_NAMES:
+    if reserved(name):
         raise ValueError(f"{name} is an account of the system: choose another name")

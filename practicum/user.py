@@ -12,6 +12,7 @@ import typer
 from practicum.options import DEFAULT_FILE, File, Json
 
 if TYPE_CHECKING:
+    from cluster.model import Cluster
     from cluster.people import Import
     from cluster.roster import Person, Roster
 
@@ -50,6 +51,7 @@ def import_(
 def import_people(file: Path, entries: Sequence[Person], group: str, address: str = "") -> None:
     """Accounts for these people, written beside cluster.toml; what was done is told."""
     from cluster import files, people
+    from cluster.errors import ConfigError
     from cluster.load import load
 
     cluster = load(file)
@@ -57,15 +59,22 @@ def import_people(file: Path, entries: Sequence[Person], group: str, address: st
         _refuse_reserved(group)
     left = people.read_left(file)
     wanted = people.plan_import(cluster, people.read_books(file), left, entries, group)
+    books = {
+        people.book_path(file, name): people.render(name, book)
+        for name, book in wanted.books.items()
+    }
+    try:
+        load(file, books)  # before anything is written: a refused file would stop every command
+    except ConfigError as error:
+        raise ConfigError(f"nothing was imported, since it would not fit:\n{error}") from None
     new = _without_password(file, wanted, [one.name for one in entries])
     chosen = [one for one in entries if one.name in new]
     page = _hand_out(file, chosen, new, group, address)
-    for name, book in wanted.books.items():
-        files.write(people.book_path(file, name), people.render(name, book))
+    for path, text in books.items():
+        files.write(path, text)
     if any(name in left for name in wanted.added):
         rest = {name: uid for name, uid in left.items() if name not in wanted.added}
         files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(rest))
-    load(file)  # what was just written must be readable, before any password is kept
     _keep_passwords(file, new)
     _tell_import(wanted, page)
 
@@ -83,10 +92,10 @@ def read_roster(path: Path) -> Roster:
 
 
 def _refuse_reserved(group: str) -> None:
-    from cluster.checks.people import RESERVED_NAMES
+    from cluster.checks.people import reserved
     from cluster.errors import UsageError
 
-    if group in RESERVED_NAMES:
+    if reserved(group):
         raise UsageError(f"--group {group}: belongs to the system: choose another name")
 
 
@@ -205,7 +214,7 @@ def remove(
     from cluster import files, people
     from cluster.errors import UsageError
     from cluster.load import load
-    from cluster.rewrite import rewrite
+    from cluster.rewrite import rewrite, tried
 
     cluster = load(file)
     found = people.without(people.read_books(file), name)
@@ -217,18 +226,17 @@ def remove(
                 "then practicum apply"
             )
         raise UsageError(f"there is no user {name}{_near(name, known)}")
-    books, account = found
-    _leave_courses(file, name)
+    changed, account = found
+    books = {people.book_path(file, one): people.render(one, book) for one, book in changed.items()}
+    text = _without_person(cluster, file.read_text(encoding="utf-8"), name)
+    tried(file, text, books)  # somebody whom another table names would leave a file that is refused
     left = {**people.read_left(file), name: account.uid}
     # The number first: if we are stopped between the two, it is only noted twice.
     files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(left))
-    if any(quota.user == name for quota in cluster.quotas):
-        from cluster.edit_quotas import without_quota
-
-        text = file.read_text(encoding="utf-8")
-        rewrite(file, without_quota(text, "user", name, whole=False))
-    for group, book in books.items():
-        files.write(people.book_path(file, group), people.render(group, book))
+    if text != file.read_text(encoding="utf-8"):
+        rewrite(file, text)
+    for path, book in books.items():
+        files.write(path, book)
     _forget_password(file, name)
     home = f"{cluster.storage.home}/{name}"
     typer.echo(
@@ -237,18 +245,19 @@ def remove(
     )
 
 
-def _leave_courses(file: Path, name: str) -> None:
+def _without_person(cluster: Cluster, text: str, name: str) -> str:
+    """cluster.toml's text without this person in courses and quotas."""
     from cluster.edit_courses import without_person
+    from cluster.edit_quotas import without_quota
     from cluster.errors import UsageError
-    from cluster.rewrite import rewrite
 
-    text = file.read_text(encoding="utf-8")
     try:
         rest = without_person(text, name)
     except ValueError as error:
         raise UsageError(f"{error}: give it another first") from None
-    if rest != text:
-        rewrite(file, rest)
+    if any(quota.user == name for quota in cluster.quotas):
+        rest = without_quota(rest, "user", name, whole=False)
+    return rest
 
 
 def _forget_password(file: Path, name: str) -> None:

@@ -29,6 +29,12 @@ def network(cluster: Cluster) -> Iterator[Problem]:
             ("network", "gateway"),
             "with router = true the login node is the gateway by itself: leave this out",
         )
+    if net.router and net.network.version == 6:
+        yield Problem(
+            ("network", "router"),
+            f"the login node forwards IPv4 only, and {net.subnet} is IPv6: leave this out, or give "
+            "the nodes an IPv4 network",
+        )
     if net.wifi and not net.router:
         yield Problem(("network", "wifi"), "is the router's way out: set router = true")
     if net.outside and not net.firewall:

@@ -77,6 +77,7 @@ def firewall(context: Context) -> list[Resource]:
         cluster,
         context.node,
         context.openings,
+        outer=outer(context),
         ssh_ports=tuple(dict.fromkeys((cluster.ssh.port, context.own.ssh_port or 0))),
     )
     return [
@@ -120,24 +121,47 @@ def outside(cluster: Cluster) -> Sequence[str]:
     return cluster.network.outside or ANYWHERE
 
 
+def outer(context: Context) -> str:
+    """The interface that leads only outside: the first login node's uplink, "" where there is
+    none or where it has an address of the private network (facts tell IPv4 ones alone)."""
+    cluster = context.cluster
+    uplink, private = cluster.network.uplink, cluster.network.network
+    first = context.node.name == cluster.first(NodeRole.LOGIN).name
+    if not uplink or not first or private.version == 6:
+        return ""
+    own = map(ipaddress.ip_interface, context.own.interfaces.get(uplink, ()))
+    return "" if any(one.ip in private for one in own) else uplink
+
+
 def rules(
-    cluster: Cluster, node: Node, openings: Iterable[Opening], *, ssh_ports: Sequence[int] = (22,)
+    cluster: Cluster,
+    node: Node,
+    openings: Iterable[Opening],
+    *,
+    outer: str = "",
+    ssh_ports: Sequence[int] = (22,),
 ) -> str:
     """The table of one node, for ``nft -f``: it replaces the one that is there."""
     lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
+    # Who comes from outside with an address of the private network has made it up.
+    forged = _from([cluster.network.subnet], "drop") if outer else []
+    forged = [f'iifname "{outer}" {rule}' for rule in forged]
     if cluster.network.firewall:
-        lines += _input(cluster, openings, [port for port in ssh_ports if port])
+        lines += _input(cluster, openings, [port for port in ssh_ports if port], forged)
     if is_router(cluster, node):
-        lines += _router(cluster)
+        lines += _router(cluster, forged)
     return "\n".join([*lines, "}", ""])
 
 
-def _input(cluster: Cluster, openings: Iterable[Opening], ssh_ports: Sequence[int]) -> list[str]:
+def _input(
+    cluster: Cluster, openings: Iterable[Opening], ssh_ports: Sequence[int], forged: Sequence[str]
+) -> list[str]:
     nodes = [machine.address for machine in cluster.machines]
     logins = [machine.address for machine in cluster.with_role(NodeRole.LOGIN)]
     inside = [cluster.network.subnet]
     around = [*outside(cluster), *inside]
     body = [
+        *forged,
         "ct state established,related accept",
         "ct state invalid drop",
         'iifname "lo" accept',
@@ -158,21 +182,19 @@ def _input(cluster: Cluster, openings: Iterable[Opening], ssh_ports: Sequence[in
     return _chain("input", "filter hook input priority filter; policy drop;", body)
 
 
-def _router(cluster: Cluster) -> list[str]:
-    """Out through the uplink under this machine's address; in, only the answers."""
+def _router(cluster: Cluster, forged: Sequence[str]) -> list[str]:
+    """Out through the uplink under this machine's address; in, only the answers. IPv4 only: a
+    router of an IPv6 network is refused (:mod:`cluster.checks.network`)."""
     subnet = cluster.network.subnet
-    family = "ip6" if cluster.network.network.version == 6 else "ip"
-    out = (
-        f'oifname "{cluster.network.uplink}"'
-        if cluster.network.uplink
-        else f"{family} daddr != {subnet}"
-    )
+    uplink = cluster.network.uplink
+    out = f'oifname "{uplink}"' if uplink else f"ip daddr != {subnet}"
     forward = [
+        *forged,
         "ct state established,related accept",
-        f"{family} saddr {subnet} accept",
-        f"{family} daddr {subnet} drop",
+        f"ip saddr {subnet} accept",
+        f"ip daddr {subnet} drop",
     ]
-    translate = [f"{family} saddr {subnet} {family} daddr != {subnet} {out} masquerade"]
+    translate = [f"ip saddr {subnet} ip daddr != {subnet} {out} masquerade"]
     return [
         *_chain("forward", "filter hook forward priority filter; policy accept;", forward),
         *_chain("translate", "nat hook postrouting priority srcnat; policy accept;", translate),

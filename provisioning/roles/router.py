@@ -15,6 +15,8 @@ CACHE_PORT = 3142
 SYSCTL = "/etc/sysctl.d/60-practicum-router.conf"
 FINDER = "/usr/local/lib/practicum/apt-proxy.py"
 FORWARDING = "net.ipv4.ip_forward"
+# At boot the cache must not look for its address before the network has it.
+ONLINE = "[Unit]\nWants=network-online.target\nAfter=network-online.target\n"
 
 
 def router(_context: Context) -> list[Resource]:
@@ -40,13 +42,21 @@ def uses_cache(cluster: Cluster, _node: Node) -> bool:
     return cluster.network.package_cache
 
 
-def cache(_context: Context) -> list[Resource]:
-    """apt-cacher-ng, for the cluster's own nodes (the firewall keeps it from others). Any mirror
-    is asked, of a school as of the distribution; what is no package or index is refused."""
-    settings = "ForceManaged: 0\nVfileUseRangeOps: 0\n"
+def cache(context: Context) -> list[Resource]:
+    """apt-cacher-ng, on the private network alone: it would be anybody's proxy. Any mirror is
+    asked, of a school as of the distribution; what is no package or index is refused.
+
+    A new address is there by now (the network's stage is before), and the file that names it
+    starts the cache anew. With loopback it starts also where the address is not there yet.
+    """
+    bind = f"BindAddress: {context.node.address} 127.0.0.1\n"
+    settings = f"{bind}ForceManaged: 0\nVfileUseRangeOps: 0\n"
+    restart = ("restart:apt-cacher-ng",)
     return [
         Package(package="apt-cacher-ng"),
-        file("/etc/apt-cacher-ng/zz_practicum.conf", settings, notify=("restart:apt-cacher-ng",)),
+        file("/etc/apt-cacher-ng/zz_practicum.conf", settings, notify=restart),
+        Directory(path="/etc/systemd/system/apt-cacher-ng.service.d"),
+        file("/etc/systemd/system/apt-cacher-ng.service.d/practicum.conf", ONLINE, notify=restart),
         Service(service="apt-cacher-ng", wait_port=CACHE_PORT),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,29 @@ def test_a_router_translates_and_lets_nothing_in() -> None:
     assert not firewall.has_table(cluster, cluster.node("node01"))
 
 
+OUTER = {"router": True, "uplink": "eth1"}
+
+
+def table(net: dict[str, object], node: str = "login", **facts: object) -> list[str]:
+    context = on(net, node, **facts)
+    made = [one for one in firewall.firewall(context) if isinstance(one, File)]
+    [text] = [one.content.decode() for one in made if one.path == firewall.RULES]
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_an_address_of_the_cluster_is_not_believed_from_outside() -> None:
+    forged = 'iifname "eth1" ip saddr { 10.0.0.0/24 } drop'
+    world = {"eth0": ["10.0.0.10/24"], "eth1": ["192.0.2.7/24"]}
+    lines = table({"firewall": True, **OUTER}, interfaces=world)
+    for chain in ("chain input {", "chain forward {"):
+        assert lines[lines.index(chain) + 2] == forged  # after its hook: before any accept
+    assert table(OUTER, interfaces=world).count(forged) == 1
+    # one cable for both: there the cluster's own packets come in
+    one = {"eth1": ["192.0.2.7/24", "10.0.0.10/24"]}
+    assert forged not in table({"firewall": True, **OUTER}, interfaces=one)
+    assert forged not in table({"firewall": True, **OUTER}, "node01")
+
+
 @pytest.mark.skipif(not shutil.which("nft"), reason="no nft")
 @pytest.mark.parametrize(
     "net",
@@ -81,7 +105,8 @@ def test_nft_takes_it(net: dict[str, object]) -> None:
         opening(67, "network", "udp"),
     ]
     for node in cluster.machines:
-        assert nft_accepts(firewall.rules(cluster, node, wanted, ssh_ports=(22, 2222)))
+        text = firewall.rules(cluster, node, wanted, outer="eth1", ssh_ports=(22, 2222))
+        assert nft_accepts(text)
 
 
 def test_rooms_openings_reach_the_firewall() -> None:
@@ -133,6 +158,49 @@ def test_ssh_takes_its_file(tmp_path: Path) -> None:
 def test_passwords_only_if_asked_for() -> None:
     assert "PasswordAuthentication no" in ssh.sshd_config(small())
     assert "PasswordAuthentication yes" in ssh.sshd_config(small(ssh={"passwords": True}))
+
+
+def test_keys_only_is_what_sshd_itself_says(tmp_path: Path) -> None:
+    """By a stand-in for sshd -T: to stop it from reading a folder takes a machine of its own."""
+    from provisioning.roles.own_files import own_file
+
+    config, main, sshd = tmp_path / "d/00-practicum.conf", tmp_path / "main", tmp_path / "sshd"
+    config.parent.mkdir()
+    config.write_text(ssh.sshd_config(small()))
+    script = own_file("check_sshd.py").replace('"/etc/ssh/sshd_config"', f'"{main}"')
+    (tmp_path / "check.py").write_text(script)
+
+    def ask(says: str, reads: str) -> tuple[int, str]:
+        main.write_text(reads)
+        sshd.write_text(f"#!/bin/sh\n{says}\n")
+        sshd.chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-I", tmp_path / "check.py", config],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    include = f"Include {config.parent}/*.conf"
+    good = (
+        "passwordauthentication no\nhostbasedauthentication yes\npermitrootlogin without-password"
+    )
+    assert ask(f"echo '{good}'", include) == (0, "")
+    bad = good.replace("no", "yes", 1)
+    code, said = ask(f"echo '{bad}'", "Port 22\n#Include x\n")
+    assert code == 1
+    assert "(PasswordAuthentication is yes and not no)" in said
+    assert f"write {include} as its first line" in said
+    code, said = ask(f"echo '{bad}'", f"PasswordAuthentication yes\n{include}\n")
+    assert (code, "move it below that line" in said) == (1, True)
+    code, said = ask("echo 'line 3: Bad configuration' >&2; exit 255", include)
+    assert (code, said) == (1, "sshd refuses its settings: line 3: Bad configuration\n")
+    assert ask("echo 'Missing privilege separation directory' >&2; exit 255", include)[0] == 0
+
+
+def test_both_files_of_keys_that_sshd_knows_stay() -> None:
+    assert f"AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {ssh.KEYS}/%u" in (
+        ssh.sshd_config(small())
+    )
 
 
 def test_keys_of_admins_are_everywhere_and_students_on_login_nodes() -> None:
@@ -194,6 +262,22 @@ def test_limits_of_each_user(login: dict[str, int], facts: Facts, lines: list[st
 
 def test_without_facts_only_what_is_declared() -> None:
     assert limits.slice_text(small(), Facts()) == "[Slice]\nTasksMax=512\n"
+    assert limits.together_text(small(login={"memory_mb": 256}), Facts()) == "[Slice]\n"
+
+
+@pytest.mark.parametrize(("each", "most"), [(None, 3000), (256, 3000), (3500, 3500)])
+def test_people_together_leave_memory_for_the_system(each: int | None, most: int) -> None:
+    login = {"memory_mb": each} if each else {}
+    cluster = small(login=login)
+    facts = {"login": Facts(cpus=4, memory_mb=4000)}
+    made = limits.limits(Context(cluster, cluster.node("login"), facts))
+    files = {one.path: one.content.decode() for one in made if isinstance(one, File)}
+    units = "/etc/systemd/system"
+    assert files[f"{units}/user.slice.d/50-practicum.conf"] == f"[Slice]\nMemoryMax={most}M\n"
+    for name in ("practicum-hub", "slurmctld", "slurmdbd", "mariadb", "munge"):
+        drop_in = files[f"{units}/{name}.service.d/60-practicum-memory.conf"]
+        assert drop_in == "[Service]\nOOMScoreAdjust=-500\n"
+    assert not any("slurmd.service.d" in path for path in files)  # jobs would inherit it
 
 
 # Packages
@@ -231,6 +315,17 @@ def test_the_cache_is_on_the_login_node_and_used_by_all() -> None:
     assert router.has_cache(cluster, cluster.node("login"))
     assert not router.has_cache(cluster, cluster.node("node01"))
     assert router.uses_cache(cluster, cluster.node("node01"))
+
+
+def test_the_cache_is_nobodys_proxy_outside() -> None:
+    made = router.cache(on({"package_cache": True}, "login"))
+    conf = next(
+        one
+        for one in made
+        if isinstance(one, File) and one.path == "/etc/apt-cacher-ng/zz_practicum.conf"
+    )
+    assert "BindAddress: 10.0.0.10 127.0.0.1" in conf.content.decode().splitlines()
+    assert "restart:apt-cacher-ng" in conf.notify
 
 
 def test_students_do_not_let_practicum_in() -> None:

@@ -237,6 +237,7 @@ def test_wifi_is_the_login_nodes_and_wants_its_password() -> None:
         ({"addresses": "static", "gateway": "10.0.0.1"}, ("network", "dns"), "no lease"),
         ({"dns": ["9.9.9.9"]}, ("network", "dns"), "counts only with"),
         ({"router": True, "uplink": "eth0", "interface": "eth0"}, ("network", "uplink"), "private"),
+        ({"router": True, "subnet": "fd00::/64"}, ("network", "router"), "forwards IPv4 only"),
         ({"router": True, "gateway": "10.0.0.10"}, ("network", "gateway"), "leave this out"),
         ({"wifi": {"ssid": "x", "country": "DE"}}, ("network", "wifi"), "set router = true"),
         ({"outside": ["192.0.2.0/24"]}, ("network", "outside"), "firewall = true"),

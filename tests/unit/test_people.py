@@ -80,6 +80,18 @@ def test_remove_keeps_the_number_for_who_comes_back(
     assert people.read_left(file) == {}
 
 
+def test_who_is_named_elsewhere_is_not_removed_halfway(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    practicum("import", roster(file, "name\nzoe\n"), "--group", "hpc101", file=file)
+    file.write_text(file.read_text() + '[[accounts]]\nname = "theses"\nusers = ["zoe"]\n')
+    before = {one: one.read_bytes() for one in file.parent.rglob("*") if one.is_file()}
+    capsys.readouterr()
+    assert practicum("remove", "zoe", file=file) == 2
+    assert "accounts[0].users[0]: there is no user zoe" in capsys.readouterr().err
+    assert before == {one: one.read_bytes() for one in file.parent.rglob("*") if one.is_file()}
+
+
 def test_a_second_course_adds_a_group(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = roster(file, "name\nzoe\nada\n")
     practicum("import", path, "--group", "hpc101", file=file)
@@ -106,7 +118,9 @@ def test_list(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "sentence"),
     [
         (["import", "roster.csv", "--group", "sudo"], "belongs to the system"),
+        (["import", "roster.csv", "--group", "grader-x"], "belongs to the system"),
         (["import", "roster.csv", "--group", "../x"], "not a group's name"),
+        (["import", "roster.csv", "--group", "admins"], "root on every node, and no class is"),
         (["import", "missing.csv", "--group", "g"], "missing.csv cannot be read: No such file"),
         (["remove", "ada"], "is declared in"),
         (["remove", "ad"], "there is no user ad (did you mean ada?)"),
@@ -123,6 +137,52 @@ def test_refusals(
     assert practicum(*words, file=file) == 2
     assert sentence in capsys.readouterr().err
     assert before == {one: one.read_bytes() for one in file.parent.rglob("*") if one.is_file()}
+
+
+COURSE = """
+[[courses]]
+name = "hpc"
+uid = 50000
+instructors = ["ines"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "group", "sentence"),
+    [
+        ('user = "root"', 'user = "pi"', "pi", "hpc101", "ssh.user: pi is a student"),
+        ("", COURSE, "zoe", "course-hpc", "course-hpc is a user or group already"),
+    ],
+)
+def test_a_roster_that_does_not_fit_changes_nothing(
+    file: Path, old: str, new: str, name: str, group: str, sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Written all the same, it stopped every command, those that could take it back too."""
+    text = file.read_text()
+    file.write_text(text.replace(old, new, 1) if old else text + new)
+    path = roster(file, f"name\n{name}\n")
+    before = {one: one.read_bytes() for one in file.parent.rglob("*") if one.is_file()}
+    assert practicum("import", path, "--group", group, file=file) == 2
+    said = capsys.readouterr().err
+    assert "nothing was imported" in said
+    assert sentence in said
+    assert before == {one: one.read_bytes() for one in file.parent.rglob("*") if one.is_file()}
+    assert practicum("list", file=file) == 0
+
+
+@pytest.mark.parametrize("name", ["practicum-build", "grader-hpc", "gradebox-hpc-01", "rdma"])
+def test_the_systems_names_are_not_for_people(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = roster(file, f"name\n{name}\n")
+    assert practicum("import", path, "--group", "hpc101", file=file) == 2
+    assert f"{name} is an account of the system" in capsys.readouterr().err
+    file.write_text(
+        file.read_text() + f'[[users]]\nname = "{name}"\nuid = 3900\ngroups = ["students"]\n'
+    )
+    with pytest.raises(ConfigError, match=f"{name} belongs to the system"):
+        load(file)
 
 
 def test_faults_of_an_accounts_file_name_it_and_the_line(file: Path) -> None:
