@@ -88,8 +88,9 @@ def test_a_folder_with_other_things_is_no_scratch(lab, run_on, apply) -> None:
     try:
         result = apply(f'{EXTERNAL}\nscratch = "/data"', good=False)
         assert list(result.errors) == [name]
-        assert "/data is to be practicum's own and has other things in it (2024)" in (
-            result.errors[name]
+        assert (
+            "/data is to be practicum's own and has other things in it (2024)"
+            in (result.errors[name])
         )
         mode = run_on(name, ["stat", "-c", "%a", "/data"]).stdout.strip()
         assert mode == "1777"
