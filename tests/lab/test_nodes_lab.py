@@ -262,3 +262,13 @@ def test_jobs_that_wait_do_not_start_while_all_goes_off(
     assert done.exit_code == 1, done.output
     assert seen == [{"down"}]
     assert set(run_on("login", ask).stdout.split()) == {"up"}
+
+
+def test_partitions_are_open_when_the_controller_starts(run_on) -> None:
+    """Whatever closed them: after the whole cluster was off nobody has to open them."""
+    ask = ["sinfo", "-h", "-a", "-o", "%a"]
+    for name in ("batch", "notebook"):
+        run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=DOWN"])
+    assert set(run_on("login", ask).stdout.split()) == {"down"}
+    run_on("login", ["systemctl", "restart", "slurmctld"])
+    until(lambda: set(run_on("login", ask).stdout.split()) == {"up"})
