@@ -17,9 +17,7 @@ from provisioning.agent.record import backup, digest
 from provisioning.agent.work import Change, Run, Wire, Work
 
 MAX_DIFF_BYTES = 200_000
-# A trial of slurm.conf asks a busy controller for its queue and starts a second one: on a slow
-# board that takes its time.
-VALIDATE_SECONDS = 180
+VALIDATE_SECONDS = 180  # a trial of slurm.conf on a slow board, whose controller is busy
 LOST_FOUND = "lost+found"  # mkfs makes it at the top of a file system
 UNIT_FOLDERS = ("/etc/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/")
 
