@@ -49,6 +49,21 @@ class NodeState(StrEnum):
                         NodeState.COMPLETING, NodeState.RESERVED)  # fmt: skip
 
 
+class PartitionState(StrEnum):
+    """As sinfo's %a has it, which calls the last one "inact" (sinfo(1), scontrol(1))."""
+
+    UP = "up"
+    DOWN = "down"  # jobs can be handed in, and wait
+    DRAIN = "drain"  # none can be handed in, those that wait start
+    INACTIVE = "inactive"
+
+
+@dataclass(frozen=True)
+class PartitionRow:
+    partition: str
+    state: PartitionState
+
+
 @dataclass(frozen=True)
 class NodeRow:
     """A row of sinfo: a node in one partition (a node of two partitions has two rows)."""
@@ -98,6 +113,22 @@ def read_sinfo(text: str, separator: str) -> tuple[NodeRow, ...]:
                 reason="" if reason == "none" else reason,
             )
         )
+    return tuple(rows)
+
+
+def partitions_query() -> Query[PartitionRow]:
+    """Every partition, also those that are hidden or of no group of ours."""
+    separator = new_separator()
+    argv = ("sinfo", "--noheader", "--all", f"--format=%R{separator}%a{separator}")
+    return Query(argv, dict(ENVIRONMENT), lambda text: read_partitions(text, separator))
+
+
+def read_partitions(text: str, separator: str) -> tuple[PartitionRow, ...]:
+    """sinfo's output as rows. ValueError when it is cut or strange."""
+    rows = []
+    for name, state in records(text, separator, 2):
+        word = PartitionState.INACTIVE if state == "inact" else PartitionState(state.lower())
+        rows.append(PartitionRow(name, word))
     return tuple(rows)
 
 

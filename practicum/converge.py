@@ -141,13 +141,17 @@ def bring(
     if question.declined:
         typer.echo("nothing was changed", err=json)
         return False
-    if result.ok:
-        guards.remember(cluster, _base(file), [node.node for node in result.nodes])
+    guards.remember(cluster, _base(file), went_well(result))
     if json:
         typer.echo(show.result_json(result))
     else:
         show.result(result)
     return not any(node.error for node in result.nodes)
+
+
+def went_well(result: Result) -> set[str]:
+    """The nodes that are now what cluster.toml says: a dead one takes nothing from the others."""
+    return {node.node for node in result.nodes if result.confirmed and not node.error}
 
 
 class _Question:

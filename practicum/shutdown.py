@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.model import Cluster, Node
+    from practicum.report import Plain
+    from provisioning.closing import Closing, Draining
 
 ONLY: list[str] = []
 
@@ -31,15 +33,15 @@ def shutdown(
 ) -> None:
     """Switch machines off: compute nodes first, the file server last, this machine at the end.
 
-    Refuses while jobs run there, and says which. Nodes are back in Slurm by themselves when
-    they boot.
+    Refuses while jobs run there, and says which; none starts there meanwhile. Nodes are back in
+    Slurm by themselves when they boot.
     """
     from cluster.errors import UsageError
     from cluster.hostlist import fold
     from cluster.load import load
     from practicum.report import reporter
     from practicum.targets import names
-    from provisioning.power import switch_off, tiers
+    from provisioning.power import tiers
 
     cluster = load(file)
     base = file.resolve().parent
@@ -55,14 +57,59 @@ def shutdown(
             raise UsageError("shutdown asks first, and here is no terminal to ask on: add --yes")
         if not typer.confirm(f"Switch off {said}?", err=True):
             raise typer.Exit(1)
-    failed: dict[str, str] = {}
     with reporter() as report:
-        for tier in steps:
-            failed |= switch_off(cluster, base, tier, report)
-            if failed:
-                break  # what is still up may need the machines of the next step
+        failed = _switch_off(cluster, base, steps, report, force=force)
     _tell(steps, failed)
     raise typer.Exit(1 if failed else 0)
+
+
+def _switch_off(
+    cluster: Cluster, base: Path, steps: Sequence[Sequence[Node]], report: Plain, *, force: bool
+) -> dict[str, str]:
+    """Step by step, with no new job meanwhile; sentences of what failed. What is not off in the end
+    takes jobs again."""
+    from cluster.errors import PracticumError
+    from provisioning.power import answers, is_here, switch_off
+
+    nodes = [node for tier in steps for node in tier]
+    hold, controller = _hold(cluster, base, nodes, report)
+    failed: dict[str, str] = {}
+    try:
+        try:
+            hold.close()
+        except PracticumError as error:
+            if not force:
+                raise
+            report.line(f"jobs may start meanwhile: {error}")
+        if not force:
+            _nothing_runs(cluster, base, nodes)  # since the first look some may have started
+        for tier in steps:
+            names = [node.name for node in tier]
+            if is_here(tier[0]):
+                hold.off(names)  # nobody is here afterwards to say so
+            failed |= switch_off(cluster, base, tier, report)
+            hold.off([name for name in names if name not in failed])
+            if failed:
+                break  # what is still up may need the machines of the next step
+    finally:
+        if answers(controller, cluster.ssh.port):  # else all opens when it starts
+            hold.open()
+    return failed
+
+
+def _hold(
+    cluster: Cluster, base: Path, nodes: Sequence[Node], report: Plain
+) -> tuple[Closing | Draining, Node]:
+    """What keeps jobs from starting: with the controller everything goes, else only some nodes."""
+    from cluster.model import NodeRole
+    from provisioning.closing import Closing, Draining
+    from provisioning.controller import Controller
+
+    controller = Controller(cluster, base)
+    if controller.node.name in {node.name for node in nodes}:
+        return Closing(controller, base, report), controller.node
+    compute = [node.name for node in nodes if node.has(NodeRole.COMPUTE)]
+    return Draining(controller, compute), controller.node
 
 
 def _order_allows(cluster: Cluster, nodes: Sequence[Node]) -> None:

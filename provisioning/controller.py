@@ -12,7 +12,7 @@ from cluster.errors import PracticumError
 from cluster.hostlist import fold
 from cluster.model import Cluster, NodeRole
 from cluster.node_words import NodeView, views
-from cluster.sinfo import NodeState, sinfo_query
+from cluster.sinfo import NodeState, PartitionState, partitions_query, sinfo_query
 from cluster.slurm_text import JobState
 from provisioning.remote import Remote
 from provisioning.ssh import ssh_target
@@ -56,6 +56,14 @@ class Controller:
             found = [job for job in found if set(job.nodes) & set(names)]
         return sorted(found, key=lambda job: job.job_id)
 
+    def partitions(self) -> dict[str, PartitionState]:
+        """Slurm's partitions by name."""
+        return {row.partition: row.state for row in self.ask(partitions_query())}
+
+    def turn(self, partition: str, state: PartitionState) -> None:
+        """A partition takes jobs or takes none, until slurmctld reads slurm.conf again."""
+        self._run(["scontrol", "update", f"PartitionName={partition}", f"State={state.upper()}"])
+
     def drain(self, names: Sequence[str], reason: str) -> None:
         """They take no new jobs; those that run go on."""
         self._update(names, "State=DRAIN", f"Reason={reason}")
@@ -63,6 +71,11 @@ class Controller:
     def resume(self, names: Sequence[str]) -> None:
         """They take jobs again."""
         self._update(names, "State=RESUME")
+
+    def away(self, names: Sequence[str], reason: str) -> None:
+        """Drained nodes that are off now: down, which they are no longer when they boot."""
+        self._update(names, "State=DOWN", f"Reason={reason}")
+        self._update(names, "State=UNDRAIN")
 
     def settled(self, names: Collection[str], seconds: float = 20) -> dict[str, NodeView]:
         """The states, once those nodes are well; after ``seconds`` as they are then: a node that

@@ -110,18 +110,21 @@ def _leavers(
             )
 
 
-def remember(cluster: Cluster, base: Path, chosen: Collection[str]) -> None:
-    """After an apply that went well on ``chosen`` nodes (empty: on all)."""
+def remember(cluster: Cluster, base: Path, done: Collection[str]) -> None:
+    """After an apply that went well on the nodes ``done``. Of the others, what was known stays:
+    whoever failed may have its old address still, and a holder that failed may not have taken
+    over its data. Those that left cluster.toml are forgotten when all the others have heard."""
+    if not done:
+        return
     before = known(base)
     present = {node.name: node.address for node in cluster.machines}
-    whole = not chosen or set(chosen) >= set(present)
-    names = set(present) if whole else set(chosen)
+    whole = set(done) >= set(present)
     nodes = {} if whole else dict(before.get("nodes", {}))
-    nodes |= {name: present[name] for name in present if name in names}
+    nodes |= {name: address for name, address in present.items() if name in done}
     holders = dict(before.get("holders", {}))
     for holding in HOLDINGS:
         holder = next(iter(cluster.with_role(holding.role)), None)
-        if holder is not None and holder.name in names:
+        if holder is not None and holder.name in done:
             holders[holding.role.value] = holder.name
     _write(base, {"nodes": nodes, "holders": holders})
 

@@ -8,9 +8,7 @@ partitions take no jobs for that moment; what runs goes on, and new jobs can be 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cluster.errors import PracticumError
@@ -18,6 +16,8 @@ from cluster.hostlist import fold
 from cluster.model import Cluster, NodeRole
 from cluster.secrets import MAKERS
 from provisioning import engine
+from provisioning.closing import no_new_starts, patiently
+from provisioning.controller import Controller
 from provisioning.planning import Plan, Result
 from provisioning.remote import Remote
 from provisioning.report import Reporter
@@ -25,7 +25,6 @@ from provisioning.role import Role
 from provisioning.ssh import ssh_target
 
 KEY = "munge_key"
-LAUNCH_SECONDS = 3  # for jobs that were on their way to their nodes
 TRUST_SECONDS = 60
 
 
@@ -47,33 +46,6 @@ def refuse_unready(plan: Plan) -> None:
         )
 
 
-@contextmanager
-def no_new_starts(cluster: Cluster, base: Path, reporter: Reporter) -> Iterator[None]:
-    """While this holds, jobs wait and those that run go on. PracticumError, with what to do, when
-    the partitions cannot be opened again."""
-    controller = cluster.first(NodeRole.CONTROLLER)
-    names = [part.name for part in cluster.partitions]
-
-    def turn(state: str) -> None:
-        with Remote(ssh_target(cluster, controller, base)) as remote:
-            for name in names:
-                words = ["scontrol", "update", f"PartitionName={name}", f"State={state}"]
-                remote.run(words, timeout=60, check=True)
-
-    reporter.line("partitions take no jobs for a moment")
-    try:
-        turn("DOWN")
-        time.sleep(LAUNCH_SECONDS)
-        yield
-    finally:
-        _patiently(
-            lambda: turn("UP"),
-            f"the partitions are still closed: run scontrol update PartitionName=NAME State=UP on "
-            f"{controller.name} for {', '.join(names)}",
-        )
-        reporter.line("partitions take jobs again")
-
-
 def rotate(
     cluster: Cluster,
     roles: Sequence[Role],
@@ -91,13 +63,13 @@ def rotate(
     """
     fresh = {**secrets, KEY: MAKERS[KEY]()}
     refuse_unready(engine.plan(cluster, roles, secrets, base=base, reporter=reporter))
-    with no_new_starts(cluster, base, reporter):
+    with no_new_starts(Controller(cluster, base), base, reporter):
         save(fresh)  # first: what is on a node must never be unknown here
         result = engine.apply(
             cluster, roles, fresh, base=base, confirm=lambda _plan: True, reporter=reporter
         )
     if result.ok:
-        _patiently(lambda: _agree(cluster, base), "see practicum status")
+        patiently(lambda: _agree(cluster, base), "see practicum status", TRUST_SECONDS)
     return result
 
 
@@ -114,17 +86,3 @@ def _agree(cluster: Cluster, base: Path) -> None:
                 raise PracticumError(
                     f"{controller.name} does not trust {node.name}: run practicum apply"
                 )
-
-
-def _patiently(work: Callable[[], None], advice: str) -> None:
-    """slurmctld asks munge, too, and may have to ask twice."""
-    end = time.monotonic() + TRUST_SECONDS
-    while True:
-        try:
-            work()
-        except PracticumError as error:
-            if time.monotonic() > end:
-                raise PracticumError(f"{error}; {advice}") from error
-            time.sleep(1)
-        else:
-            return

@@ -96,13 +96,18 @@ def file(path: str, content: str | bytes, **options: Any) -> File:
 
 @dataclass(frozen=True, kw_only=True)
 class Directory(Resource):
-    """A directory; its parents must exist or be declared. Removed only when empty."""
+    """A directory; its parents must exist or be declared. Removed only when empty.
+
+    ``own``: for our things alone. One that was there before us with anything in it is refused
+    (lost+found, of a disk that is mounted there, does not count).
+    """
 
     kind: ClassVar[str] = "directory"
     path: str
     owner: str = "root"
     group: str = "root"
     mode: int = 0o755
+    own: bool = False
 
     @property
     def name(self) -> str:

@@ -15,8 +15,11 @@ SYSTEM = frozenset(
     /var /var/lib /var/tmp /srv /opt /usr/local /usr/share /var/log /var/lib/practicum
     /var/lib/slurm""".split()
 )
-# Whatever lies below these is the system's or does not survive.
-BELOW = tuple("/proc /sys /dev /run /etc /boot /tmp /var/tmp /bin /sbin".split())
+# Whatever lies below these is the system's, or practicum's, or does not survive.
+BELOW = tuple(
+    """/proc /sys /dev /run /etc /boot /tmp /var/tmp /bin /sbin /lib /lib32 /lib64 /libx32 /usr
+    /root /var/backups /var/cache /var/lib /var/log /var/mail /var/spool /opt/practicum""".split()
+)
 NFS_ONLY = ("disk", "quotas", "root_nodes")
 
 

@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from provisioning.agent.host import AgentError, Seen
+from provisioning.agent.host import AgentError, Seen, TooSlowError
 from provisioning.agent.record import backup, digest
 from provisioning.agent.work import Change, Run, Wire, Work
 
 MAX_DIFF_BYTES = 200_000
+VALIDATE_SECONDS = 180  # a trial of slurm.conf on a slow board, whose controller is busy
+LOST_FOUND = "lost+found"  # mkfs makes it at the top of a file system
 UNIT_FOLDERS = ("/etc/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/")
 
 
@@ -264,7 +266,13 @@ def _may_chown() -> bool:
 def _validator(run: Run, path: str, command: Sequence[str]) -> Callable[[str], None]:
     def check(temporary: str) -> None:
         argv = [part.replace("{}", temporary) for part in command]
-        outcome = run.host.run(argv, timeout=60)
+        try:
+            outcome = run.host.run(argv, timeout=VALIDATE_SECONDS)
+        except TooSlowError as error:
+            raise AgentError(
+                f"the old {path} stays, for nobody knows whether the new one is right: see what "
+                f"keeps this machine busy, and apply again ({error})"
+            ) from error
         if outcome.code != 0:
             said = outcome.tail().replace(temporary, path)
             raise AgentError(f"{command[0]} refuses the new {path}, so the old one stays:\n{said}")
@@ -284,6 +292,8 @@ class DirectoryUnit:
         seen = run.see(self.path, follow=True)
         if seen.kind not in ("missing", "directory"):
             raise AgentError(f"{self.path} should be a directory, but is a {seen.kind}")
+        if self.wire["own"] and seen.kind == "directory" and not run.manifest.get(self.wire["key"]):
+            self._refuse_others(run)
         mode = self.wire["mode"]
         uid, gid = run.owner(self.wire)
         new = seen.kind == "missing"
@@ -301,6 +311,21 @@ class DirectoryUnit:
             ),
             self.wire["notify"],
         )
+
+    def _refuse_others(self, run: Run) -> None:
+        """What is there is somebody's, who would be shut out of it."""
+        try:
+            inside = os.listdir(run.host.at(self.path, follow=True))
+        except FileNotFoundError:  # only planned so far
+            return
+        found = sorted(name for name in inside if name != LOST_FOUND)
+        if found:
+            more = ", ..." if len(found) > 3 else ""
+            raise AgentError(
+                f"{self.path} is to be practicum's own and has other things in it "
+                f"({', '.join(found[:3])}{more}): move them away, or name another folder in "
+                "cluster.toml"
+            )
 
     def _make(self, run: Run, new: bool, mode: int, uid: int, gid: int) -> None:
         entry = self.entry(run, self.wire)

@@ -6,20 +6,33 @@ from collections.abc import Iterator
 
 from cluster import node_words
 from cluster.model import Cluster, Node, NodeRole
-from cluster.sinfo import NodeState, read_sinfo, sinfo_query
+from cluster.sinfo import (
+    NodeState,
+    PartitionState,
+    partitions_query,
+    read_partitions,
+    read_sinfo,
+    sinfo_query,
+)
 from cluster.text import clean
 from provisioning.health.model import Answer, Ask, Check, Finding, Level, Picture, Question
 
-NODES, DATABASE = "slurm.nodes", "slurm.database"
+NODES, PARTITIONS, DATABASE = "slurm.nodes", "slurm.partitions", "slurm.database"
 
 
 def ask(cluster: Cluster, node: Node) -> Ask:
     if node.name != cluster.first(NodeRole.CONTROLLER).name:
         return Ask()
-    query = sinfo_query()
+    query, parts = sinfo_query(), partitions_query()
     # sacctmgr asks slurmdbd, and slurmdbd the database
     database = Question(("sacctmgr", "--noheader", "--parsable2", "show", "cluster"), query.env)
-    return Ask(commands={NODES: Question(query.argv, query.env), DATABASE: database})
+    return Ask(
+        commands={
+            NODES: Question(query.argv, query.env),
+            PARTITIONS: Question(parts.argv, parts.env),
+            DATABASE: database,
+        }
+    )
 
 
 def node_views(picture: Picture) -> dict[str, node_words.NodeView] | str:
@@ -78,6 +91,32 @@ def nodes(picture: Picture) -> Iterator[Finding]:
         yield Finding("", "slurm", Level.OK, f"Slurm: {count} jobs")
 
 
+def partitions(picture: Picture) -> Iterator[Finding]:
+    """Closed by an admin, or by a command of ours that was killed. Whether Slurm answers at all is
+    told of its nodes."""
+    controller = picture.cluster.first(NodeRole.CONTROLLER)
+    look = picture.look(controller)
+    answer = look.answers.get(PARTITIONS) if look else None
+    if answer is None or answer.code != 0:
+        return
+    try:
+        rows = read_partitions(answer.out, _separator(answer.out))
+    except ValueError as error:
+        text = f"sinfo gave an answer about partitions that cannot be read: {error}"
+        yield Finding(controller.name, "slurm", Level.BAD, text)
+        return
+    for row in rows:
+        if row.state is not PartitionState.UP:
+            new = "no new jobs" if row.state is PartitionState.DRAIN else "no jobs"
+            yield Finding(
+                controller.name,
+                "slurm",
+                Level.BAD,
+                f"partition {row.partition} takes {new} (state {row.state}): scontrol update "
+                f"PartitionName={row.partition} State=UP on {controller.name} opens it",
+            )
+
+
 def database(picture: Picture) -> Iterator[Finding]:
     look = picture.look(picture.cluster.first(NodeRole.CONTROLLER))
     answer = look.answers.get(DATABASE) if look else None
@@ -90,4 +129,8 @@ def database(picture: Picture) -> Iterator[Finding]:
         yield Finding(holder.name, "slurm", Level.BAD, text)
 
 
-CHECKS = (Check("slurm", nodes, ask), Check("accounting", database))
+CHECKS = (
+    Check("slurm", nodes, ask),
+    Check("partitions", partitions),
+    Check("accounting", database),
+)

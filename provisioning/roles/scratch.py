@@ -17,19 +17,28 @@ PLACES = {
     "scratch-taskprolog": "/etc/slurm/taskprolog.d/20-scratch",
 }
 TMPFILES = "/etc/tmpfiles.d/practicum-scratch.conf"
+DIGITS = 10  # of a job's number, at most (32 bits)
 
 
 def where(cluster: Cluster, node: Node) -> bool:
     return cluster.storage.scratch is not None and node.has(NodeRole.COMPUTE)
 
 
+def tmpfiles(folder: str) -> str:
+    """tmpfiles.d(5): no job outlives a restart of its node, so at boot what prolog and epilog make
+    there goes, and nothing else. Its patterns cannot say "digits only", so each length is named."""
+    names = ["[0-9]" * count for count in range(1, DIGITS + 1)]
+    lines = [f"d {folder} 0755 root root -"]
+    lines += [f"R! {folder}/{name}" for name in (*names, ".gone-[0-9]*")]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def scratch(context: Context) -> list[Resource]:
     folder = context.cluster.storage.scratch
     kinds = ("prolog", "epilog", "taskprolog")
     return [
-        Directory(path=str(folder)),
-        # No job outlives a restart of its node: emptied at boot (tmpfiles.d(5)).
-        file(TMPFILES, f"D! {folder} 0755 root root -\n"),
+        Directory(path=str(folder), own=True),
+        file(TMPFILES, tmpfiles(str(folder))),
         *(Directory(path=f"/etc/slurm/{kind}.d") for kind in kinds),
         *(
             # cluster.values.PATH lets nothing through that the shell would read as its own

@@ -2,7 +2,7 @@
 
 What is added to sshd's account rules is one line that includes a file of ours, so that no order
 of edits can put the refusal before the admins' exception. PAM is asked, with that file, whether
-the admin gets in, before sshd's rules name it.
+the admins get in, before sshd's rules name it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from provisioning.resources import Command, Line, Package, Resource, file
 from provisioning.role import Context, Role
 from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.slurm_conf import limits_by_cgroup, memory_is_off
+from provisioning.roles.slurm_jobs import trusted
 
 CHECK = f"{FOLDER}/check_access.py"
 ALLOWED = "/etc/security/practicum-access.conf"
@@ -51,7 +52,7 @@ def access(context: Context) -> list[Resource]:
     cluster = context.cluster
     if not limits_by_cgroup(cluster, context.facts) or memory_is_off(context.own):
         return []
-    users = ("root", cluster.ssh.user) if cluster.ssh.user != "root" else ("root",)
+    users = trusted(cluster)
     return [
         Package(package="libpam-slurm-adopt"),
         file(CHECK, own_file("check_access.py"), mode=0o755),

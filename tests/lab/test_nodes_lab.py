@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from student import until
 from test_commands_lab import practicum
+from typer.testing import CliRunner
 
 from cluster.edit import without_nodes
+from practicum.cli import app
 from practicum.rooms import ROLES
 from provisioning import lab as labs
+from provisioning import power
+from provisioning.lab import nodes as containers
 from provisioning.report import Silent
 
 pytestmark = pytest.mark.lab
@@ -108,12 +112,13 @@ def test_a_reboot_waits_for_the_job(lab, run_on, file: str) -> None:
 
 def test_shutdown_refuses_while_jobs_run(lab, run_on, file: str) -> None:
     name = lab.nodes[LAST].name
-    job = submit(run_on, name, 60)
+    job = submit(run_on, name, 600)  # longer than an apply takes
     try:
         running(run_on, job)
         done = practicum("shutdown", "--only", name, "-y", "--file", file)
         assert done.returncode == 2
         assert f"1 job ({job} of ada) would be lost" in done.stderr
+        assert "drain" not in str(states(file)[name]["state"])
         # Nor is the node dropped from cluster.toml under it.
         text = Path(file).read_text()
         assert practicum("apply", "-y", "--file", file).returncode == 0
@@ -153,6 +158,40 @@ def test_taken_out_and_added_again(lab, run_on, own: Path) -> None:
     assert practicum("plan", "--file", file).returncode == 0
 
 
+def test_a_dead_node_holds_up_nobody(lab, run_on, own: Path) -> None:
+    """With all roles: the others take the change, the sentence says what to do about the one."""
+    name, file = lab.nodes[LAST].name, str(own)
+    text = own.read_text()
+    old = 'default_time = "01:00:00"'
+    assert text.count(old) == 1
+    known = own.parent / "state/cluster.json"
+    known.unlink()
+    containers.stop(lab.name, name, patience=0)
+    try:
+        own.write_text(text.replace(old, 'default_time = "00:07:00"'))
+        done = practicum("apply", "-y", "--file", file)
+        assert done.returncode == 1, done.stdout + done.stderr
+        said = " ".join((done.stdout + done.stderr).split())
+        assert f"{name} ({lab.nodes[LAST].address}) does not answer" in said
+        assert "run practicum apply again" in said
+        shown = run_on("login", ["scontrol", "show", "partition", "batch"]).stdout
+        assert "DefaultTime=00:07:00" in shown
+        fetched = run_on("node01", ["cat", "/run/slurm/conf/slurm.conf"]).stdout
+        assert "DefaultTime=0-00:07:00" in fetched
+        # the guard knows the others
+        assert set(json.loads(known.read_text())["nodes"]) == {
+            node.name for node in lab.nodes if node.name != name
+        }
+    finally:
+        labs.up(lab.name, roles=(), reporter=Silent())
+    done = practicum("apply", "-y", "--file", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert practicum("plan", "--file", file).returncode == 0
+    assert name in json.loads(known.read_text())["nodes"]
+    until(lambda: "DefaultTime=0-00:07:00" in run_on(
+        name, ["cat", "/run/slurm/conf/slurm.conf"]).stdout)  # fmt: skip
+
+
 def test_a_node_gets_another_name(lab, run_on, own: Path) -> None:
     name, file = lab.nodes[LAST].name, str(own)
     text = without_nodes(own.read_text(), [name])
@@ -184,11 +223,14 @@ def test_a_controller_does_not_move_unnoticed(lab, own: Path) -> None:
     assert "no node has the role controller" in done.stderr
 
 
-def test_one_node_is_switched_off_and_comes_back(lab, file: str) -> None:
+def test_one_node_is_switched_off_and_comes_back(lab, run_on, file: str) -> None:
     """A container is switched on by its lab, as a machine by its button."""
     name = lab.nodes[LAST].name
     done = practicum("shutdown", "--only", name, "-y", "--file", file)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{name}: off"), done.stderr
+    # Slurm knows at once: no job is sent to a machine that is off
+    assert states(file)[name]["state"] == "down"
+    job = submit(run_on, name, 1)
     told = json.loads(practicum("status", "--json", "--file", file).stdout)
     bad = [one["text"] for one in told["findings"] if one["level"] == "bad"]
     assert len(bad) == 1 and f"{name} (" in bad[0] and "does not answer" in bad[0]
@@ -198,3 +240,35 @@ def test_one_node_is_switched_off_and_comes_back(lab, file: str) -> None:
     while practicum("status", "--file", file).returncode != 0:
         assert time.monotonic() < end
         time.sleep(2)
+    # and by itself it takes jobs again
+    query = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
+    until(lambda: run_on("login", query).stdout.strip() == "COMPLETED")
+    assert states(file)[name]["state"] in ("idle", "mixed")
+
+
+def test_jobs_that_wait_do_not_start_while_all_goes_off(
+    lab, run_on, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed before anybody looks for jobs; a machine that does not go off opens all again."""
+    ask = ["sinfo", "-h", "-a", "-o", "%a"]
+    seen: list[set[str]] = []
+
+    def stays(_cluster, _base, nodes, _report) -> dict[str, str]:
+        seen.append(set(run_on("login", ask).stdout.split()))
+        return {node.name: f"{node.name} still answers" for node in nodes}
+
+    monkeypatch.setattr(power, "switch_off", stays)
+    done = CliRunner().invoke(app, ["shutdown", "-y", "--file", file])
+    assert done.exit_code == 1, done.output
+    assert seen == [{"down"}]
+    assert set(run_on("login", ask).stdout.split()) == {"up"}
+
+
+def test_partitions_are_open_when_the_controller_starts(run_on) -> None:
+    """Whatever closed them: after the whole cluster was off nobody has to open them."""
+    ask = ["sinfo", "-h", "-a", "-o", "%a"]
+    for name in ("batch", "notebook"):
+        run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=DOWN"])
+    assert set(run_on("login", ask).stdout.split()) == {"down"}
+    run_on("login", ["systemctl", "restart", "slurmctld"])
+    until(lambda: set(run_on("login", ask).stdout.split()) == {"up"})

@@ -230,12 +230,26 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
         wait_for(run_on, job, "RUNNING")
     brief = submit(run_on, "cleo", "sleep 3", "-p", "notebook", "--array=1-12%4", "--mem=20")
     waiting = submit(run_on, "ben", "true", "--begin=now+1hour")
+    # closed by the admin, and by a rotation that was killed
+    for name in ("batch", "notebook"):
+        run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=DOWN"])
+    left_behind = lab.cluster_toml.parent / "state/closed.json"
+    left_behind.write_text('{"notebook": "up"}')
     try:
         done = subprocess.run(
             [practicum, "munge", "rotate", "--yes", "--file", lab.cluster_toml],
             capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+        parts = run_on("login", ["sinfo", "-h", "-a", "-o", "%R %a"]).stdout
+        states = dict(row.split() for row in parts.splitlines())
+        assert states == {"batch": "down", "notebook": "up"}
+        assert not left_behind.exists()
+        told = subprocess.run(
+            [practicum, "status", "--file", lab.cluster_toml],
+            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        assert "partition batch takes no jobs (state down)" in " ".join(told.stdout.split())
         after = {run_on(node.name, key).stdout for node in lab.nodes}
         assert len(after) == 1
         assert after != before
@@ -247,6 +261,9 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
             lambda text: text.split() == ["COMPLETED"] * 12,
         )
     finally:
+        left_behind.unlink(missing_ok=True)
+        for name in ("batch", "notebook"):
+            run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=UP"])
         run_on("login", ["scancel", *running, across, brief, waiting])
     left = ["squeue", "-h", "-o", "%i", "-j", ",".join((*running, across, brief, waiting))]
     until(lambda: run_on("login", left).stdout, lambda text: not text.strip())

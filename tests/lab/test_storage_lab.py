@@ -26,20 +26,20 @@ srun --overlap bash -c 'echo "$SLURM_TMPDIR"'
 
 
 @pytest.fixture
-def apply(lab) -> Iterator[Callable[[str], Result]]:
+def apply(lab) -> Iterator[Callable[..., Result]]:
     """Applies the lab's cluster.toml with other words instead of `provider = "external"`;
     afterwards file and nodes are as before."""
     path = lab.cluster_toml
     before = path.read_text()
 
-    def work(words: str) -> Result:
+    def work(words: str, *, good: bool = True) -> Result:
         path.write_text(before.replace(EXTERNAL, words, 1))
         cluster = load(path)
         secrets = load_secrets(secrets_path(path), cluster)
         result = engine.apply(
             cluster, ROLES, secrets, base=path.parent, confirm=lambda _plan: True, reporter=Silent()
         )
-        assert result.ok, result.errors
+        assert result.ok == good, result.errors
         return result
 
     yield work
@@ -71,9 +71,31 @@ def test_a_job_has_a_folder_of_its_own_for_as_long_as_it_runs(lab, run_on, apply
     assert lines[2] == f"/scratch/{job}"
     for name in compute:
         until_empty(run_on, name, "/scratch")
-    # whatever is left by a crash goes when the node starts
-    tmpfiles = run_on(compute[0], ["cat", "/etc/tmpfiles.d/practicum-scratch.conf"]).stdout
-    assert tmpfiles.startswith("D! /scratch ")
+    # what is left by a crash goes when the node starts, and nothing else
+    run_on(compute[0], ["mkdir", "-p", "/scratch/17/deep", "/scratch/.gone-18-1", "/scratch/data"])
+    boot = ["systemd-tmpfiles", "--create", "--remove", "--boot"]
+    done = run_on(compute[0], [*boot, "/etc/tmpfiles.d/practicum-scratch.conf"])
+    assert done.returncode == 0, done.stderr
+    left = run_on(compute[0], ["ls", "-A", "/scratch"]).stdout.split()
+    run_on(compute[0], ["rmdir", "/scratch/data"])
+    assert left == ["data"]
+
+
+def test_a_folder_with_other_things_is_no_scratch(lab, run_on, apply) -> None:
+    """Nothing is done there: whoever works in it would be shut out, and lose what has a number."""
+    name = next(node.name for node in lab.nodes if "compute" in node.roles)
+    run_on(name, ["install", "-d", "-m", "1777", "/data", "/data/2024"])
+    try:
+        result = apply(f'{EXTERNAL}\nscratch = "/data"', good=False)
+        assert list(result.errors) == [name]
+        assert (
+            "/data is to be practicum's own and has other things in it (2024)"
+            in (result.errors[name])
+        )
+        mode = run_on(name, ["stat", "-c", "%a", "/data"]).stdout.strip()
+        assert mode == "1777"
+    finally:
+        run_on(name, ["rm", "-r", "/data"])
 
 
 def test_a_container_serves_no_files_and_says_so(lab) -> None:

@@ -11,6 +11,7 @@ from agent_scratch import AgentError, Scratch, scratch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning.agent import files
 from provisioning.agent.files import edit
 from provisioning.agent.host import Host
 from provisioning.resources import Directory, Line, Link, Resource, file
@@ -161,6 +162,18 @@ def test_links_are_replaced_and_directories_made(tree: Scratch) -> None:
     assert tree.plan(*resources) == []
 
 
+def test_a_trial_that_takes_too_long_leaves_the_old_file(
+    tree: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.VALIDATE_SECONDS >= 20 + 60 + 25 + 60  # check_slurm_conf.py's own limits, and room
+    monkeypatch.setattr(files, "VALIDATE_SECONDS", 0.2)
+    tree.write("/etc/conf", "old\n")
+    slow = file("/etc/conf", "new\n", validate=("sh", "-c", "sleep 30", "{}"))
+    with pytest.raises(AgentError, match=r"the old /etc/conf stays, .* apply again \(sh did not"):
+        tree.apply(slow)
+    assert tree.text("/etc/conf") == "old\n"
+
+
 def test_what_is_no_longer_declared_goes(tree: Scratch) -> None:
     kept = Directory(path="/etc/kept")
     tree.write("/etc/hosts", "localhost\n")
@@ -209,6 +222,23 @@ def test_what_was_right_before_is_not_removed(tree: Scratch) -> None:
     assert tree.text("/etc/conf") == "same\n"
     assert tree.path("/etc/d").is_dir()
     assert not tree.path("/etc/new").exists()
+
+
+def test_a_folder_of_our_own_is_not_somebody_elses(tree: Scratch) -> None:
+    """Refused with things in it, while a disk's lost+found and what we put there are none."""
+    own = Directory(path="/data", own=True)
+    tree.write("/data/thesis", "precious")
+    tree.path("/data").chmod(0o1777)
+    (said,) = tree.errors(own)
+    assert said.startswith("/data is to be practicum's own and has other things in it (thesis):")
+    assert "\n" not in said and "name another folder in cluster.toml" in said
+    assert tree.path("/data").stat().st_mode & 0o7777 == 0o1777
+    tree.path("/data/thesis").unlink()
+    tree.path("/data/lost+found").mkdir()
+    assert [change.key for change in tree.apply(own)] == ["directory:/data"]
+    tree.path("/data/17").mkdir()
+    assert tree.plan(own) == []
+    assert tree.errors(own) == []
 
 
 def test_full_directories_are_only_listed(tree: Scratch) -> None:

@@ -40,10 +40,16 @@ def sinfo(**states: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def parts(*states: str) -> str:
+    names = ("notebook", "batch")
+    return "".join(f"{name}{SEP}{state}{SEP}\n" for name, state in zip(names, states, strict=True))
+
+
 def answers() -> dict[str, Answer]:
     modules = Answer(0, '{"current": true, "broken": {}, "site": []}')
     return {
         "slurm.nodes": Answer(0, sinfo()),
+        "slurm.partitions": Answer(0, parts("up", "up")),
         "slurm.database": Answer(0),
         "modules.state": modules,
     }
@@ -119,6 +125,21 @@ def test_states_in_plain_words(state: str, words: str) -> None:
     login = look("login", answers={"slurm.nodes": Answer(0, sinfo(node01=state))})
     (text,) = bad(picture(login=login))
     assert words in text
+
+
+@pytest.mark.parametrize(
+    "state, words",
+    [
+        ("down", "takes no jobs (state down)"),
+        ("drain", "takes no new jobs (state drain)"),
+        ("inact", "takes no jobs (state inactive)"),
+    ],
+)
+def test_a_partition_that_is_closed(state: str, words: str) -> None:
+    told = {**answers(), "slurm.partitions": Answer(0, parts("up", state))}
+    assert bad(picture(login=look("login", answers=told))) == [
+        f"partition batch {words}: scontrol update PartitionName=batch State=UP on login opens it"
+    ]
 
 
 def test_a_reason_cannot_draw_on_the_terminal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from test_roles import BOARD, SECRETS, small
 
 from provisioning.role import Context
 from provisioning.roles.own_files import own_file
-from provisioning.roles.scratch import PLACES, scratch, where
+from provisioning.roles.scratch import PLACES, TMPFILES, scratch, tmpfiles, where
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another account: root only")
 SCRIPTS = list(PLACES)
@@ -97,6 +98,29 @@ def test_tasks_are_told_their_own_folder_alone(tmp_path: Path) -> None:
         assert run(tmp_path, "scratch-taskprolog").stdout == ""
 
 
+@root
+@pytest.mark.skipif(not shutil.which("systemd-tmpfiles"), reason="no systemd-tmpfiles")
+def test_at_boot_what_jobs_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "scratch"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    ours = ["7", "1234567890", ".gone-17-4321"]
+    others = ["thesis", "2024-results", "12345678901", ".gone", "lost+found"]
+    for name in (*ours, *others):
+        (folder / name / "deep").mkdir(parents=True)
+        (folder / name / "deep" / "file").write_text("x")
+        (folder / name / "link").symlink_to(outside)
+    rules = tmp_path / "rules.conf"
+    rules.write_text(tmpfiles(str(folder)))
+    words = ["systemd-tmpfiles", "--create", "--remove"]
+    subprocess.run([*words, rules], check=True, timeout=20)
+    assert len(list(folder.iterdir())) == 8, "only at boot"
+    subprocess.run([*words, "--boot", rules], check=True, timeout=20)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(others)
+    assert (folder / "thesis" / "deep" / "file").read_text() == "x"
+    assert (outside / "precious").read_text() == "x"
+
+
 def test_scratch_is_for_compute_nodes_of_clusters_that_ask_for_it() -> None:
     made = small(storage={"scratch": "/scratch"})
     assert [node.name for node in made.machines if where(made, node)] == ["node01", "node02"]
@@ -105,5 +129,7 @@ def test_scratch_is_for_compute_nodes_of_clusters_that_ask_for_it() -> None:
         item.key: item
         for item in scratch(Context(made, made.node("node01"), {"node01": BOARD}, SECRETS))
     }
+    assert found["directory:/scratch"].own
+    assert found[f"file:{TMPFILES}"].content.decode() == tmpfiles("/scratch")
     assert set(PLACES.values()) <= {key.removeprefix("file:") for key in found}
     assert all(b"@" not in found[f"file:{path}"].content for path in PLACES.values())

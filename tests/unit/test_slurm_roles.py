@@ -129,7 +129,8 @@ def test_where_a_login_needs_a_job_the_admin_is_asked_for_first() -> None:
     assert rules < asked < min(lines)
     check = there[asked]
     assert isinstance(check, Command)
-    assert check.check[-2:] == ("root", "pi")
+    assert check.check == check.run
+    assert check.check[-3:] == ("root", "pi", "ines")  # whoever is let in without a job
     content = there[rules]
     assert isinstance(content, File)
     order = content.content.decode().splitlines()

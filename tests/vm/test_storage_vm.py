@@ -407,6 +407,8 @@ def test_shutdown_switches_the_file_server_off_last(ada: Vms) -> None:
         ada.power_on("node01")
     ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
     ada.check_on("node01", ["touch", "/home/ada/after"], user="ada")
+    # closed while all went off
+    assert set(ada.check_on("head", ["sinfo", "-h", "-a", "-o", "%a"]).split()) == {"up"}
 
 
 def test_a_client_lets_go_of_a_server_that_is_away(ada: Vms) -> None:
