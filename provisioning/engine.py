@@ -201,7 +201,7 @@ class Cohort:
         try:
             return declare(self.roles, context)
         except ValueError as error:
-            raise PracticumError(f"{name}: {error}") from error
+            raise PracticumError(str(error)) from error
 
     def apply(self, plan: Plan) -> Result:
         """Carry out what was planned. Nodes whose plan has an error are left as they are."""

@@ -235,10 +235,43 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         masquerade = bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).stdout
         assert "masquerade" in masquerade
         assert "policy drop" in masquerade
+        # The machine behind it went with the restart; the login node routes for a new one.
+        made = bare.run_on("login", ["sh", "-c", make])
+        assert made.returncode == 0, made.stderr
+        done = bare.run_on("login", ping)
+        assert done.returncode == 0, done.stdout
     finally:
         bare.run_on("login", ["ip", "netns", "delete", "far"])
         bare.apply(bare.described(), [], ["login"])
     assert bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).returncode != 0
+
+
+def test_packages_come_by_way_of_the_login_node_and_past_it_when_it_is_away(bare: Bare) -> None:
+    cluster = bare.described(package_cache=True)
+    both = ["login", "node01"]
+    log = ["grep", "-c", r"/pool/main/s/sl/sl_.*\.deb$", "/var/log/apt-cacher-ng/apt-cacher.log"]
+    install = "apt-get -q clean && apt-get -y -q --no-install-recommends --reinstall install sl"
+    try:
+        result = bare.apply(cluster, router.ROLES, both)
+        assert result.ok, result.errors
+        assert not bare.apply(cluster, router.ROLES, both).changed
+        done = bare.run_on("node01", ["sh", "-c", install])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Get:1 " in done.stdout
+        kept = bare.run_on("login", ["find", "/var/cache/apt-cacher-ng", "-name", "sl_*.deb"])
+        assert kept.stdout.count("\n") == 1, kept.stderr
+        bare.run_on("login", ["systemctl", "stop", "apt-cacher-ng"])  # it writes its log now
+        fetched = bare.run_on("login", log).stdout
+        assert int(fetched) > 0
+        done = bare.run_on("node01", ["sh", "-c", install])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Get:1 " in done.stdout
+        assert bare.run_on("login", log).stdout == fetched
+    finally:
+        bare.run_on("node01", ["apt-get", "-y", "-q", "purge", "sl"])
+        bare.apply(bare.described(), [], both)
+        bare.run_on("login", ["apt-get", "-y", "-q", "purge", "apt-cacher-ng"])
+    assert bare.run_on("node01", ["ls", "/etc/apt/apt.conf.d/30practicum-cache"]).returncode != 0
 
 
 def test_the_account_that_practicum_logs_in_with_is_not_closed(bare: Bare) -> None:

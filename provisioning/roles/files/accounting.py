@@ -371,8 +371,11 @@ def leave(account: str, users: list[str], here: str) -> Iterator[Words]:
 
 
 def drop_account(account: str, users: list[str], here: str) -> Iterator[Words]:
+    """With a cluster named Slurm takes the account out of that cluster, and keeps its name."""
     yield from leave(account, users, here)
     yield ["delete", "account", "name=" + account, here]
+    if not sacctmgr("show", "assoc", "account=" + account, "format=cluster"):
+        yield ["delete", "account", "name=" + account]
 
 
 def listed(ids: list[str]) -> str:

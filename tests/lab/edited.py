@@ -1,0 +1,48 @@
+"""A lab's cluster.toml, edited and applied as an admin does it; afterwards all is as it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from test_commands_lab import practicum
+
+from cluster.secrets import secrets_path
+
+
+@contextmanager
+def edited(lab: Any) -> Iterator[Path]:
+    """The file to edit. In the end it and the secrets are as before, what an import made beside
+    them is gone, and the nodes are applied again and have nothing left to change."""
+    path: Path = lab.cluster_toml
+    before = {one: one.read_bytes() for one in (path, secrets_path(path))}
+    made = (path.parent / "users", path.parent / "secrets/handouts")
+    try:
+        yield path
+    finally:
+        for one, content in before.items():
+            one.write_bytes(content)
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        apply(path)
+        plan_is_empty(path)
+
+
+def apply(path: Path) -> str:
+    done = practicum("apply", "--yes", "--file", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def plan_is_empty(path: Path) -> None:
+    done = practicum("plan", "--file", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """With a part of it changed that must be there, once."""
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
