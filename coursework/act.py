@@ -58,10 +58,7 @@ def put(places: Layout, options: argparse.Namespace) -> str:
     fresh, target = places.source / f".new-{os.getpid()}", places.source / name
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        for path, data in wire.read_body(sys.stdin.buffer, int(options.size), options.sha256):
-            place = fresh / path
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.write_bytes(data)
+        wire.unpack(sys.stdin.buffer, int(options.size), options.sha256, fresh)
     except wire.WireError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise PracticumError(f"{name} was not copied: {error}") from None
@@ -98,9 +95,7 @@ def get(places: Layout, options: argparse.Namespace) -> str:
     if not folder.is_dir():
         raise UsageError(f"there is no {folder}")
     stream = io.BytesIO()
-    sha256, size = wire.write_body(
-        [(path, file.read_bytes()) for path, file in files_of(folder)], stream
-    )
+    sha256, size = wire.write_body(files_of(folder), stream)
     return f"{size} {sha256}\n{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
