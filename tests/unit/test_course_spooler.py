@@ -145,6 +145,27 @@ def test_a_share_that_is_full_is_told(there, monkeypatch) -> None:
     assert folder.is_dir()
 
 
+def test_one_assignments_submissions_leave_the_next_its_room(there, monkeypatch) -> None:
+    monkeypatch.setattr(store, "QUOTA_FACTOR", 1)
+    monkeypatch.setattr(store, "ALWAYS", 100_000)
+    (there.layout.outbound / "ps2").mkdir()
+    for name in ("ps1", "ps2"):
+        there.client.fetch(name)
+        (there.client.folder(name) / "data").write_bytes(bytes(600_000))
+        there.client.submit(name)
+    sent = there.client.list()["submissions"]
+    with pytest.raises(wire.WireError, match="leave large files out"):
+        there.client.submit("ps1")
+    # nobody is locked out of handing in a notebook
+    (there.client.folder("ps1") / "data").unlink()
+    (there.client.folder("ps1") / "ps1.ipynb").write_text("[]")
+    there.client.submit("ps1")
+    # what the course's grader removes is room again
+    shutil.rmtree(there.layout.submission(there.me, "ps1", sent[0]["submitted"]))
+    (there.client.folder("ps1") / "data").write_bytes(bytes(600_000))
+    there.client.submit("ps1")
+
+
 def test_a_door_gives_the_place_of_the_oldest_away() -> None:
     gone: list[str] = []
     door = Door(of_one=2, in_all=3)
