@@ -107,7 +107,8 @@ def session_files() -> dict[str, bytes]:
 
 
 def session_places(cluster: Cluster) -> str:
-    """/etc/practicum/session-courses.json: what sessions must know of open courses."""
+    """/etc/practicum/session-courses.json: what sessions must know of courses. Of archived ones
+    too: their feedback can still be read."""
     entries = [
         {
             "name": places.course.name,
@@ -120,7 +121,6 @@ def session_places(cluster: Cluster) -> str:
             "max_files": places.course.max_files,
         }
         for places in layouts(cluster)
-        if places.course.state == "open"
     ]
     return json.dumps(entries, indent=1) + "\n"
 
@@ -195,7 +195,7 @@ def login(context: Context) -> list[Resource]:
 
 
 def course(places: Layout) -> list[Resource]:
-    """One course's configuration and spooler. An archived one keeps its spooler, which says so."""
+    """One course's configuration and spooler. An archived one keeps it: for what is given back."""
     unit = places.spool_unit
     restart = (f"restart:{unit}",)
     state = places.course.model_dump_json()

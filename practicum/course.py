@@ -142,7 +142,8 @@ def remove_student(
 
 @app.command()
 def archive(name: Name, file: File = DEFAULT_FILE, apply: Apply = True, yes: Yes = False) -> None:
-    """End a course: nothing is handed out or in any more. All its files stay."""
+    """End a course: nothing is handed out or in any more. All its files stay, and students still
+    see their submissions and feedback."""
     from cluster.edit_courses import changed
     from cluster.rewrite import rewrite
 

@@ -44,7 +44,7 @@ class Place:
 
 
 def places(path: str = COURSES) -> tuple[Place, ...]:
-    """All open courses. WireError when the file is damaged."""
+    """All courses. WireError when the file is damaged."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         return tuple(Place(**entry) for entry in entries)

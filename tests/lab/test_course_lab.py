@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from courses import ASSIGNMENT, Course, courses
 
+from practicum.cli import run as practicum
+
 pytestmark = pytest.mark.lab
 
 # A client that says what it likes: the credential is munge's own, all else is made up.
@@ -365,3 +367,28 @@ def test_the_spooler_sees_the_exchange_alone(hpc: Course) -> None:
     )
     assert "Permission denied" in port.stderr
     assert ASSIGNMENT.endswith("assignment")
+
+
+def test_an_archived_course_gives_back_and_takes_nothing(
+    lab: Any, two: tuple[Course, Course]
+) -> None:
+    """The last: phys stays archived."""
+    phys = two[1]
+    phys.write_assignment("ps1")
+    fetched(phys, "cleo")
+    receipt = phys.student("cleo", "submit", "phys", "ps1").strip().rsplit(" ", 1)[1]
+    phys.teach("collect", "phys", "ps1")
+    page = "feedback/cleo/ps1/ps1.html"
+    made = f"cd /nfs/courses/phys && mkdir -p feedback/cleo/ps1 && echo fine > {page}"
+    phys.run_on("login", ["runuser", "-u", "grader-phys", "--", "sh", "-c", made])
+    phys.teach("give-back", "phys", "ps1")
+    words = ["course", "archive", "phys", "--yes", "--file", str(lab.cluster_toml)]
+    assert practicum(words) == 0
+    no = "phys is archived: nothing is handed out or in any more"
+    assert no in phys.student("cleo", "submit", "phys", "ps1", expect=1)
+    assert no in phys.student("cleo", "fetch", "phys", "ps1", "--missing", expect=1)
+    listed = phys.student("cleo", "list", "phys")
+    assert "(archived)" in listed and "feedback is there" in listed
+    phys.student("cleo", "feedback", "phys", "ps1")
+    assert phys.shell("cleo", "cat ~/phys/ps1/feedback/*/ps1.html").stdout == "fine\n"
+    assert "genuine" in phys.student("cleo", "check", receipt)

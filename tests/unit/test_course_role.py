@@ -15,6 +15,7 @@ from hub import config as hub_config
 from practicum.rooms import ROLES
 from provisioning.role import declare
 from provisioning.roles.slurm_accounting import accounting
+from spawners import handover
 
 PEOPLE = [
     {"name": "ada", "uid": 2100, "groups": ["students"]},
@@ -70,9 +71,17 @@ def test_a_grader_is_in_its_courses_group_where_a_kernel_is_for_it_alone(cluster
     assert made["user:gradebox-old-01"].groups == ()
 
 
-def test_sessions_are_told_of_open_courses_alone(cluster) -> None:
+def test_sessions_are_told_of_archived_courses_too(cluster) -> None:
+    """Their feedback is still to be had."""
     told = json.loads(nodes.session_places(cluster))
-    assert [(one["name"], one["port"], one["grader"]) for one in told] == [("hpc", 600, 50000)]
+    assert [(one["name"], one["port"], one["grader"]) for one in told] == [
+        ("hpc", 600, 50000), ("old", 601, 50100),
+    ]  # fmt: skip
+    assert handover.course_extensions(cluster, "ben") and not handover.course_extensions(
+        cluster.model_copy(update={"courses": ()}), "ben"
+    )
+    only_old = cluster.model_copy(update={"courses": cluster.courses[1:]})
+    assert handover.course_extensions(only_old, "ben")
 
 
 @pytest.mark.skipif(not shutil.which("visudo"), reason="needs sudo")

@@ -166,6 +166,24 @@ def test_one_assignments_submissions_leave_the_next_its_room(there, monkeypatch)
     there.client.submit("ps1")
 
 
+def test_an_archived_course_gives_back_and_takes_nothing(there) -> None:
+    folder = there.client.fetch("ps1")
+    receipt = there.client.submit("ps1").receipt
+    back = there.layout.given_back / there.me / "ps1" / receipt.submitted
+    back.mkdir(parents=True)
+    (back / "ps1.html").write_text("good")
+    there.spooler.course = there.course.model_copy(update={"state": "archived"})
+    with pytest.raises(wire.WireError, match="archived: nothing is handed out or in"):
+        there.client.submit("ps1")
+    folder.rename(folder.with_name("mine"))
+    with pytest.raises(wire.WireError, match="archived: nothing is handed out or in"):
+        there.client.fetch("ps1")
+    listed = there.client.list()
+    assert listed["archived"] and len(listed["submissions"]) == 1
+    assert there.client.check(receipt)
+    assert (there.client.feedback("ps1", receipt.submitted) / "ps1.html").read_text() == "good"
+
+
 def test_a_door_gives_the_place_of_the_oldest_away() -> None:
     gone: list[str] = []
     door = Door(of_one=2, in_all=3)
