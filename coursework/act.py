@@ -31,6 +31,7 @@ from coursework.store import Store, files_of, write_file
 
 CLUSTER = Path("/etc/practicum/cluster.json")
 LIMIT = 600  # seconds for one nbgrader command
+SETTINGS = ("nbgrader_config.py", "grading.json")  # a course's own, in its folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,6 +204,26 @@ def export(places: Layout, _options: argparse.Namespace) -> str:
         return made.read_text(encoding="utf-8").rstrip("\n")
 
 
+def settings(places: Layout, _options: argparse.Namespace) -> str:
+    """The course's own settings as JSON, {file: text}."""
+    there = [one for one in SETTINGS if (places.root / one).is_file()]
+    return json.dumps({one: (places.root / one).read_text(encoding="utf-8") for one in there})
+
+
+def take_settings(places: Layout, _options: argparse.Namespace) -> str:
+    """Another course's settings (on stdin), where this one has none of its own."""
+    given = json.loads(sys.stdin.read(1_000_000))
+    lines = []
+    for name in SETTINGS:
+        path = places.root / name
+        if name in given and path.exists():
+            lines.append(f"{path} is there, and stays as it is")
+        elif name in given:
+            write_file(path, str(given[name]).encode())
+            lines.append(f"{name} is in {places.root}")
+    return "\n".join(lines)
+
+
 def assignment(name: str) -> str:
     if not records.ASSIGNMENT.fullmatch(name):
         raise UsageError(
@@ -274,6 +295,8 @@ VERBS = {
     "receipt": (receipt, ()),
     "students": (students, ()),
     "export": (export, ()),
+    "settings": (settings, ()),
+    "take-settings": (take_settings, ()),
 }
 DATED = ("due", "extend")
 

@@ -163,6 +163,22 @@ def test_due_dates_and_an_extension(hpc: Course) -> None:
     assert " late" not in hpc.student("ada", "submit", "hpc101", "ps1")
 
 
+def test_what_was_written_goes_into_next_terms_course(hpc: Course) -> None:
+    limits = '{"cell_seconds": 61}'
+    own = ["runuser", "-u", "grader-hpc101", "--", "tee", "/nfs/courses/hpc101/grading.json"]
+    hpc.run_on("login", own, input=limits)
+    hpc.write_source("week 1")  # names may hold blanks
+    assert "the admin makes it" in hpc.teach("copy", "hpc101", "hpc102", expect=2)
+    hpc.teach("copy", "hpc101", "phys")
+    there = hpc.run_on("login", ["ls", "/nfs/courses/phys/source/week 1"]).stdout
+    assert there == "week 1.ipynb\n"
+    grading = "/nfs/courses/phys/grading.json"
+    assert hpc.run_on("login", ["cat", grading]).stdout == limits
+    hpc.run_on("login", own, input="{}")
+    assert "stays as it is" in hpc.teach("copy", "hpc101", "phys")
+    assert hpc.run_on("login", ["cat", grading]).stdout == limits
+
+
 def test_students_reach_nothing_of_the_course_but_what_is_theirs(
     two: tuple[Course, Course],
 ) -> None:
