@@ -179,6 +179,23 @@ def test_what_was_written_goes_into_next_terms_course(hpc: Course) -> None:
     assert hpc.run_on("login", ["cat", grading]).stdout == limits
 
 
+def test_one_bad_submission_stops_nobody_elses(hpc: Course) -> None:
+    fetched(hpc, "ada"), fetched(hpc, "ben")
+    for who in ("ada", "ben"):
+        hpc.student(who, "submit", "hpc101", "ps1")
+    newest = {who: hpc.listed(who)["submissions"][-1]["submitted"] for who in ("ada", "ben")}
+    # what should never be: the first one's has lost its receipt
+    kept = f"/nfs/courses/hpc101/exchange/inbound/ada/ps1/{newest['ada']}"
+    hpc.run_on("login", ["mv", f"{kept}/receipt.json", f"{kept}/files/lost"])
+    said = hpc.teach("collect", "hpc101", "ps1", expect=1)
+    assert "not collected: ada; all the others were" in said
+    stamp = "/nfs/courses/hpc101/submitted/ben/ps1/timestamp.txt"
+    digits = "".join(c for c in hpc.run_on("login", ["cat", stamp]).stdout if c.isdigit())
+    assert digits == "".join(c for c in newest["ben"] if c.isdigit())
+    hpc.run_on("login", ["mv", f"{kept}/files/lost", f"{kept}/receipt.json"])
+    hpc.teach("collect", "hpc101", "ps1")
+
+
 def test_students_reach_nothing_of_the_course_but_what_is_theirs(
     two: tuple[Course, Course],
 ) -> None:
