@@ -309,9 +309,14 @@ def receipt(
 
 
 @app.command()
-def grades(name: Name) -> None:
+def grades(
+    name: Name,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Those who left the course, too.")
+    ] = False,
+) -> None:
     """All grades as CSV, on standard output."""
-    _tell("export", name)
+    _tell("export", name, *(["--all"] if everybody else []))
 
 
 def _tell(verb: str, name: str, *words: str, stdin: bytes = b"") -> None:

@@ -146,6 +146,13 @@ def test_a_student_fetches_hands_in_and_is_collected(hpc: Course) -> None:
     assert stamp.stdout.endswith(" UTC")
 
 
+def extensions(course: Course) -> str:
+    """Who has which, in the gradebook."""
+    asked = "SELECT student_id, extension FROM submitted_assignment WHERE extension IS NOT NULL"
+    code = f"import sqlite3;print(sqlite3.connect('/nfs/courses/{course.name}/gradebook.db').execute({asked!r}).fetchall())"
+    return str(course.run_on("login", ["python3", "-c", code]).stdout)
+
+
 def test_due_dates_and_an_extension(hpc: Course) -> None:
     fetched(hpc, "ada"), fetched(hpc, "ben")
     hpc.teach("due", "hpc101", "ps1", "2020-01-01T12:00")
@@ -154,13 +161,31 @@ def test_due_dates_and_an_extension(hpc: Course) -> None:
     assert " late" not in hpc.student("ben", "submit", "hpc101", "ps1")
     assert hpc.listed("ada")["submissions"][-1]["late_seconds"] > 0
     hpc.teach("collect", "hpc101", "ps1")
-    asked = "SELECT duedate FROM assignment; SELECT student_id FROM submitted_assignment WHERE extension IS NOT NULL"
-    code = f"import sqlite3;b=sqlite3.connect('/nfs/courses/hpc101/gradebook.db')\nfor q in {asked!r}.split(';'): print(b.execute(q).fetchall())"
-    rows = hpc.run_on("login", ["python3", "-c", code]).stdout
-    assert "2020-01-01 12:00" in rows and "ben" in rows and "ada" not in rows
+    code = "import sqlite3;print(sqlite3.connect('/nfs/courses/hpc101/gradebook.db').execute('SELECT duedate FROM assignment').fetchall())"
+    assert "2020-01-01 12:00" in hpc.run_on("login", ["python3", "-c", code]).stdout
+    rows = extensions(hpc)
+    assert "ben" in rows and "ada" not in rows
+    # it counts from the due date on, so it follows that, and ends with it
+    hpc.teach("due", "hpc101", "ps1", "2998-12-31T12:00")
+    assert "1970-01-02" in extensions(hpc)
     hpc.teach("due", "hpc101", "ps1")
+    assert extensions(hpc) == "[]\n"
+    hpc.teach("due", "hpc101", "ps1", "2020-01-01T12:00")
+    assert "ben" in extensions(hpc)
+    # one that is taken back is late in the gradebook, too
     hpc.teach("extend", "hpc101", "ps1", "ben")
+    assert extensions(hpc) == "[]\n"
+    hpc.teach("due", "hpc101", "ps1")
     assert " late" not in hpc.student("ada", "submit", "hpc101", "ps1")
+
+
+def test_a_due_date_can_be_set_before_it_is_handed_out(hpc: Course) -> None:
+    hpc.write_source("week 2")
+    assert "there is no" in hpc.teach("due", "hpc101", "week 3", "2999-01-01T12:00", expect=2)
+    hpc.teach("due", "hpc101", "week 2", "2999-01-01T12:00")
+    hpc.teach("release", "hpc101", "week 2")
+    due = {one["name"]: one["due"] for one in hpc.listed("ada")["assignments"]}
+    assert due["week 2"].startswith("29990101")
 
 
 def test_what_was_written_goes_into_next_terms_course(hpc: Course) -> None:
@@ -381,9 +406,21 @@ def test_feedback_is_the_students_alone(hpc: Course) -> None:
 
 
 def test_grades_are_exported_for_everybody(hpc: Course) -> None:
+    """With their names; who is not in the course any more is told, not counted."""
+    nbgrader = ["/nfs/envs/coursework/current/bin/nbgrader", "db", "student", "add", "eve"]
+    config = "JUPYTER_CONFIG_DIR=/etc/practicum/courses/hpc101"
+    path = "PATH=/nfs/envs/coursework/current/bin:/usr/bin:/bin"
+    course = "/nfs/courses/hpc101"
+    as_grader = ["runuser", "-u", "grader-hpc101", "--", "env", "-C", course, f"HOME={course}"]
+    done = hpc.run_on("login", [*as_grader, config, path, *nbgrader])
+    assert done.returncode == 0, done.stderr
     rows = hpc.teach("grades", "hpc101").splitlines()
     assert rows[0].startswith("assignment,")
-    assert any(",ada," in row for row in rows) and any(",ben," in row for row in rows)
+    assert any(",ada,Lovelace,Ada," in row for row in rows)
+    assert any(",ben,Alvarez,Ben," in row for row in rows)
+    assert not any(",eve," in row for row in rows)
+    assert "not in hpc101 any more: eve" in rows[-1]
+    assert ",eve," in hpc.teach("grades", "hpc101", "--all")
 
 
 def test_the_spooler_sees_the_exchange_alone(hpc: Course) -> None:

@@ -84,6 +84,24 @@ def test_sessions_are_told_of_archived_courses_too(cluster) -> None:
     assert handover.course_extensions(only_old, "ben")
 
 
+def test_names_and_addresses_are_the_graders_alone() -> None:
+    people = [
+        {**PEOPLE[0], "full_name": "Ada King Lovelace", "email": "ada@school.example"},
+        {**PEOPLE[1], "full_name": "Ben"},
+        PEOPLE[2],
+    ]
+    found = declared(sample(users=people, courses=COURSES), "login")
+    roster = found["file:/etc/practicum/courses/hpc/roster.json"]
+    assert (roster.owner, roster.mode) == ("grader-hpc", 0o400)
+    assert json.loads(roster.content) == {
+        "ada": {"first_name": "Ada King", "last_name": "Lovelace", "email": "ada@school.example"},
+        "ben": {"first_name": "", "last_name": "Ben", "email": ""},
+    }
+    config = found["file:/etc/practicum/courses/hpc/nbgrader_config.py"].content.decode()
+    assert "c.CourseExchange.roster = '/etc/practicum/courses/hpc/roster.json'" in config
+    assert "school.example" not in config
+
+
 @pytest.mark.skipif(not shutil.which("visudo"), reason="needs sudo")
 def test_sudo_reads_the_rules(cluster, tmp_path) -> None:
     rules = tmp_path / "rules"
