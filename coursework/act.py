@@ -31,6 +31,7 @@ from coursework.store import Store, files_of, write_file
 
 CLUSTER = Path("/etc/practicum/cluster.json")
 LIMIT = 600  # seconds for one nbgrader command
+SETTINGS = ("nbgrader_config.py", "grading.json")  # a course's own, in its folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,10 +59,7 @@ def put(places: Layout, options: argparse.Namespace) -> str:
     fresh, target = places.source / f".new-{os.getpid()}", places.source / name
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        for path, data in wire.read_body(sys.stdin.buffer, int(options.size), options.sha256):
-            place = fresh / path
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.write_bytes(data)
+        wire.unpack(sys.stdin.buffer, int(options.size), options.sha256, fresh)
     except wire.WireError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise PracticumError(f"{name} was not copied: {error}") from None
@@ -98,21 +96,13 @@ def get(places: Layout, options: argparse.Namespace) -> str:
     if not folder.is_dir():
         raise UsageError(f"there is no {folder}")
     stream = io.BytesIO()
-    sha256, size = wire.write_body(
-        [(path, file.read_bytes()) for path, file in files_of(folder)], stream
-    )
+    sha256, size = wire.write_body(files_of(folder), stream)
     return f"{size} {sha256}\n{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def release(places: Layout, options: argparse.Namespace) -> str:
     """Make the students' version of an assignment and hand it out."""
-    name = assignment(options.assignment)
-    if not (places.source / name).is_dir():
-        there = sorted(path.name for path in places.source.glob("*") if path.is_dir())
-        raise UsageError(
-            f"there is no {places.source / name}: write the assignment there (or in formgrader); "
-            f"there are: {', '.join(there) or 'none'}"
-        )
+    name = written(places, assignment(options.assignment))
     nbgrader(places, "generate_assignment", name, "--force", "--create")
     nbgrader(places, "release_assignment", name, *(("--force",) if options.force else ()))
     return f"{name} is handed out to the {_students(places.course.students)} of {options.course}"
@@ -150,13 +140,21 @@ def due(places: Layout, options: argparse.Namespace, zone: str) -> str:
     """Set, or with nothing take away, the due date of an assignment, in the gradebook."""
     name = assignment(options.assignment)
     until = when(options.when, zone)
-    grades.set_due(places, name, until)
-    store = Store(places)
-    known = store.dates()
+    if not grades.set_due(places, name, until):
+        written(places, name)
+        nbgrader(places, "db", "assignment", "add", name)
+        grades.set_due(places, name, until)
+    known = Store(places).dates()
     kept = {key: value for key, value in known.due.items() if key != name}
     fresh = replace(known, due={**kept, **({name: records.stamp(until)} if until else {})})
     write_file(places.dates, fresh.text().encode())
+    _share(places)
     return f"{name} is due {told(until, zone)}" if until else f"{name} has no due date"
+
+
+def _share(places: Layout) -> None:
+    """Extensions to the gradebook, which counts them from the due date on."""
+    nbgrader(places, "list")
 
 
 def extend(places: Layout, options: argparse.Namespace, zone: str) -> str:
@@ -165,14 +163,14 @@ def extend(places: Layout, options: argparse.Namespace, zone: str) -> str:
     if student not in places.course.students:
         raise UsageError(f"{student} is not a student of {options.course}")
     until = when(options.when, zone)
-    store = Store(places)
-    known = store.dates()
+    known = Store(places).dates()
     own = {**known.extensions.get(name, {})}
     own.pop(student, None)
     if until:
         own[student] = records.stamp(until)
     extensions = {**known.extensions, name: own}
     write_file(places.dates, replace(known, extensions=extensions).text().encode())
+    _share(places)
     if not until:
         return f"for {student} the common date of {name} counts"
     return f"{name} is due {told(until, zone)} for {student}"
@@ -200,12 +198,53 @@ def students(places: Layout, _options: argparse.Namespace) -> str:
     return json.dumps(Store(places).overview())
 
 
-def export(places: Layout, _options: argparse.Namespace) -> str:
+def export(places: Layout, options: argparse.Namespace) -> str:
     """All grades as nbgrader's CSV, lateness and hand marking counted."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "grades.csv"
+        _share(places)  # names of who came since
         nbgrader(places, "export", "--to", str(made))
-        return made.read_text(encoding="utf-8").rstrip("\n")
+        table = made.read_text(encoding="utf-8")
+    if options.all:
+        return table.rstrip("\n")
+    table, gone = grades.of_students(table, places.course.students)
+    if gone:
+        sys.stderr.write(
+            f"left out, for they are not in {options.course} any more: {', '.join(gone)}; their "
+            "marks are kept, and --all exports them, too\n"
+        )
+    return table.rstrip("\n")
+
+
+def settings(places: Layout, _options: argparse.Namespace) -> str:
+    """The course's own settings as JSON, {file: text}."""
+    there = [one for one in SETTINGS if (places.root / one).is_file()]
+    return json.dumps({one: (places.root / one).read_text(encoding="utf-8") for one in there})
+
+
+def take_settings(places: Layout, _options: argparse.Namespace) -> str:
+    """Another course's settings (on stdin), where this one has none of its own."""
+    given = json.loads(sys.stdin.read(1_000_000))
+    lines = []
+    for name in SETTINGS:
+        path = places.root / name
+        if name in given and path.exists():
+            lines.append(f"{path} is there, and stays as it is")
+        elif name in given:
+            write_file(path, str(given[name]).encode())
+            lines.append(f"{name} is in {places.root}")
+    return "\n".join(lines)
+
+
+def written(places: Layout, name: str) -> str:
+    """The name again. UsageError when no such assignment was written."""
+    if not (places.source / name).is_dir():
+        there = sorted(path.name for path in places.source.glob("[!.]*") if path.is_dir())
+        raise UsageError(
+            f"there is no {places.source / name}: write the assignment there (or in formgrader); "
+            f"there are: {', '.join(there) or 'none'}"
+        )
+    return name
 
 
 def assignment(name: str) -> str:
@@ -278,7 +317,9 @@ VERBS = {
     "extend": (extend, ("assignment", "student", "when")),
     "receipt": (receipt, ()),
     "students": (students, ()),
-    "export": (export, ()),
+    "export": (export, ("--all",)),
+    "settings": (settings, ()),
+    "take-settings": (take_settings, ()),
 }
 DATED = ("due", "extend")
 

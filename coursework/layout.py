@@ -117,6 +117,11 @@ class Layout:
         return f"{ETC}/{self.course.name}"
 
     @property
+    def roster(self) -> str:
+        """Students' names and addresses, for the grader alone."""
+        return f"{self.config}/roster.json"
+
+    @property
     def spool_port(self) -> int:
         return self.course.spool_port
 

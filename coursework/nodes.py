@@ -107,7 +107,8 @@ def session_files() -> dict[str, bytes]:
 
 
 def session_places(cluster: Cluster) -> str:
-    """/etc/practicum/session-courses.json: what sessions must know of open courses."""
+    """/etc/practicum/session-courses.json: what sessions must know of courses. Of archived ones
+    too: their feedback can still be read."""
     entries = [
         {
             "name": places.course.name,
@@ -120,7 +121,6 @@ def session_places(cluster: Cluster) -> str:
             "max_files": places.course.max_files,
         }
         for places in layouts(cluster)
-        if places.course.state == "open"
     ]
     return json.dumps(entries, indent=1) + "\n"
 
@@ -190,18 +190,31 @@ def login(context: Context) -> list[Resource]:
         Directory(path="/etc/practicum/courses"),
     ]  # fmt: skip
     for places in layouts(cluster):
-        found += [*course(places), *formgrader(context, places)]
+        found += [*course(cluster, places), *formgrader(context, places)]
     return found
 
 
-def course(places: Layout) -> list[Resource]:
-    """One course's configuration and spooler. An archived one keeps its spooler, which says so."""
+def roster(cluster: Cluster, course: Course) -> str:
+    """Students' names and addresses, as nbgrader's gradebook has them. cluster.toml has full names
+    only: the last word is taken for the last name."""
+    known = {user.name: user for user in cluster.users}
+    found = {}
+    for name in course.students:
+        first, _, last = known[name].full_name.strip().rpartition(" ")
+        found[name] = {"first_name": first, "last_name": last, "email": known[name].email}
+    return json.dumps(found, indent=1) + "\n"
+
+
+def course(cluster: Cluster, places: Layout) -> list[Resource]:
+    """One course's configuration and spooler. An archived one keeps it: for what is given back."""
     unit = places.spool_unit
     restart = (f"restart:{unit}",)
     state = places.course.model_dump_json()
     return [
         Directory(path=places.config),
         file(f"{places.config}/nbgrader_config.py", nbgrader_config(places)),
+        # addresses are nobody else's matter
+        file(places.roster, roster(cluster, places.course), owner=places.course.grader, mode=0o400),
         # Jupyter's own mark, without which it writes one here once a kernel has run, and fails
         file(f"{places.config}/migrated", ""),
         # what it was started with: people and limits; a change starts it anew

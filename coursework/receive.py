@@ -24,7 +24,8 @@ class Body:
 
     async def into(self, folder: Path, sha256: str) -> None:
         """Write the files. RefusedError says what is wrong; asyncio.IncompleteReadError when the
-        connection breaks off. What was written stays behind: the caller clears it away."""
+        connection breaks off. What was written stays behind: the caller clears it away, or sees
+        to it that it is on the disk (Store.accept)."""
         while length := PATH_LENGTH.unpack(await self._take(PATH_LENGTH.size))[0]:
             try:
                 path = check_path(await self._take(length))
@@ -55,8 +56,6 @@ class Body:
                 own.update(part)
                 stream.write(part)
                 size -= len(part)
-            stream.flush()
-            os.fsync(descriptor)
         self.digests[path] = own.hexdigest()
 
     async def _take(self, count: int) -> bytes:

@@ -18,33 +18,39 @@ import pwd
 import shutil
 import socket
 import sys
-import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.load import load_public
 from cluster.text import clean
 from coursework import ledger
+from coursework.door import Door
 from coursework.layout import ETC, Layout, find
 from coursework.receive import Body
-from coursework.session import records
+from coursework.session import records, wire
 from coursework.session.records import Receipt, Reply, Request
-from coursework.session.wire import CHUNK, LONGEST_LINE, digest, write_body
+from coursework.session.wire import digest
 from coursework.store import RefusedError, Store, files_of
 from spawners.munge import Munge, MungeError, Opened
 
 CLUSTER = Path(ETC).parent / "cluster.json"
-AT_ONCE = 64  # connections
+AT_ONCE = 64  # connections of whom it is known who they are; of others see coursework.door
 EACH = 4  # of one student
-GREETING_SECONDS = 15  # for the first line
+GREETING_SECONDS = 3  # for the first line, which a client has ready
 ANSWER_SECONDS = 100  # for all of it
 LONGEST_REQUEST = 16 * 1024  # bytes of a credential
 FEEDBACK_LIMIT = 50_000_000  # bytes of one submission's feedback
+AFTERWARDS = ("list", "feedback", "check")  # what an archived course still answers
 SYSTEMD_SOCKET = 3
 
 log = logging.getLogger("spooler")
+
+
+class CutError(Exception):
+    """A body of which not all can be sent: nothing can be said on this connection any more."""
 
 
 class Spooler:
@@ -58,31 +64,31 @@ class Spooler:
         self._munge = munge or Munge()
         self._nonces = ledger.Nonces(layout.ledger, time.time())
         self._key = ledger.key(layout.ledger)
+        self._door = Door()
         self._open = 0
         self._by_uid: Counter[int] = Counter()
+        self._one_by_one: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def serve(self, listening: socket.socket) -> None:
         server = await asyncio.start_server(
-            self.connection, sock=listening, limit=LONGEST_LINE, backlog=256
+            self.connection, sock=listening, limit=LONGEST_REQUEST, backlog=256
         )
         async with server:
             await server.serve_forever()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One question and its answer; whatever goes wrong ends this one alone."""
-        self._open += 1
+        address = str((writer.get_extra_info("peername") or ("",))[0])
+        self._door.enter(writer.transport, address)
         try:
-            if self._open > AT_ONCE:
-                await _tell(writer, "too many hand in at this moment: try again in a minute")
-                return
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._question(reader, writer)
-        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError) as error:
-            log.info("a connection ended early: %s", type(error).__name__)
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, CutError) as error:
+            log.info("a connection ended early: %s %s", type(error).__name__, error)
         except Exception:  # the last place that can tell anybody; others must go on
             log.exception("a question could not be answered")
         finally:
-            self._open -= 1
+            self._door.leave(writer.transport)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(5):
@@ -102,18 +108,22 @@ class Spooler:
             log.warning("refused: %s", error)
             await _tell(writer, f"the credential is refused: {error}")
             return
+        self._door.leave(writer.transport)
+        self._open += 1
         self._by_uid[opened.uid] += 1
         try:
-            await self._answer(Asker(self, opened, request, reader, writer))
+            if self._open > AT_ONCE:
+                await _tell(writer, "too many hand in at this moment: try again in a minute")
+            else:
+                await self._answer(Asker(self, opened, request, reader, writer))
         finally:
+            self._open -= 1
             self._by_uid[opened.uid] -= 1
             if not self._by_uid[opened.uid]:
                 del self._by_uid[opened.uid]
 
     async def _opened(self, line: bytes) -> Opened:
         """MungeError when it was not made for this course's grader, or too long ago."""
-        if len(line) > LONGEST_REQUEST:
-            raise MungeError("the credential is too long")
         opened = await self._munge.open(line.decode("ascii", errors="replace").strip())
         if opened.restricted_to != os.getuid():
             raise MungeError("others could open it, too")
@@ -129,6 +139,8 @@ class Spooler:
         except RefusedError as error:
             log.info("uid %d, %s: %s", asker.opened.uid, request.op, error)
             await asker.reply(error=str(error))
+        except ConnectionError:
+            raise
         except (OSError, ValueError) as error:
             log.exception("%s of uid %d", request.op, asker.opened.uid)
             await asker.reply(
@@ -150,8 +162,10 @@ class Spooler:
         """The account's name. Instructors may do all that students may, to see what they see."""
         if request.course != self.course.name:
             raise RefusedError(f"this is the course {self.course.name}, not {request.course[:40]}")
-        if self.course.state != "open":
-            raise RefusedError(f"the course {self.course.name} is archived")
+        if self.course.state != "open" and request.op not in AFTERWARDS:
+            raise RefusedError(
+                f"the course {self.course.name} is archived: nothing is handed out or in any more"
+            )
         try:
             name = pwd.getpwuid(uid).pw_name
         except KeyError:
@@ -173,7 +187,8 @@ class Spooler:
         for folder in sorted(own.iterdir()) if own.is_dir() else []:
             for submitted in self.store.submissions(student, folder.name):
                 taken.append(self._submission(student, folder.name, submitted))
-        listed = {"assignments": given, "submissions": taken}
+        archived = self.course.state != "open"
+        listed = {"assignments": given, "submissions": taken, "archived": archived}
         await asker.send([("list.json", json.dumps(listed).encode())])
 
     def _submission(self, student: str, assignment: str, submitted: str) -> dict[str, Any]:
@@ -192,7 +207,7 @@ class Spooler:
 
     async def _fetch(self, asker: Asker, student: str) -> None:
         folder = self.store.released(asker.request.assignment)
-        await asker.send([(path, file.read_bytes()) for path, file in files_of(folder)])
+        await asker.send(list(files_of(folder)))
         if student in self.course.students:
             self.store.note_fetched(asker.request.assignment, student)
 
@@ -201,12 +216,9 @@ class Spooler:
         folder = self.store.feedback(student, request.assignment, request.submitted)
         if folder is None:
             raise RefusedError("there is no feedback for this submission yet")
-        files, size = [], 0
-        for path, file in files_of(folder):
-            size += file.stat().st_size
-            if size > FEEDBACK_LIMIT:
-                raise RefusedError("this feedback is too large: ask your instructor for it")
-            files.append((path, file.read_bytes()))
+        files = list(files_of(folder))
+        if sum(file.stat().st_size for _path, file in files) > FEEDBACK_LIMIT:
+            raise RefusedError("this feedback is too large: ask your instructor for it")
         await asker.send(files)
 
     async def _check(self, asker: Asker, student: str) -> None:
@@ -236,8 +248,9 @@ class Spooler:
             await asker.reply()
             body = Body(asker.reader, request.size, request.files)
             await body.into(staged / "files", request.sha256)
-            receipt = self._receipt(asker, student, body)
-            self.store.accept(staged, receipt)
+            async with self._one_by_one[student]:  # or two would be the n-th
+                receipt = self._receipt(asker, student, body)
+                await _to_its_end(self.store.accept, staged, receipt)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         log.info("%s handed in %s, %d bytes", student, request.assignment, request.size)
@@ -286,15 +299,27 @@ class Asker:
         self._writer.write(credential.encode() + b"\n")
         await self._writer.drain()
 
-    async def send(self, files: list[tuple[str, bytes]]) -> None:
-        """A body, with its size and digest told before it."""
-        with tempfile.TemporaryFile() as stream:
-            sha256, size = write_body(files, stream)
-            stream.seek(0)
-            await self.reply(size=size, sha256=sha256)
-            while part := stream.read(CHUNK):
+    async def send(self, files: Sequence[tuple[str, bytes | Path]]) -> None:
+        """A body, with its size and digest told before it. Files are read twice, piece by piece:
+        an assignment may be larger than the memory that a spooler has. CutError."""
+        sha256, size = await asyncio.to_thread(wire.measure, files)
+        await self.reply(size=size, sha256=sha256)
+        try:
+            for part in wire.parts(files):
                 self._writer.write(part)
                 await self._writer.drain()
+        except (OSError, ValueError) as error:
+            self._writer.transport.abort()
+            raise CutError(str(error)) from None
+
+
+async def _to_its_end(work: Callable[..., None], *given: Any) -> None:
+    """In a thread, which is waited for even when its time is over: what it works on is its own."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *given))
+    try:
+        await asyncio.shield(running)
+    finally:
+        await asyncio.wait([running])
 
 
 async def _tell(writer: asyncio.StreamWriter, text: str) -> None:

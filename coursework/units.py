@@ -53,6 +53,7 @@ c.ExchangeFactory.collect = "{EXCHANGE}.Collect"
 c.ExchangeFactory.release_feedback = "{EXCHANGE}.ReleaseFeedback"
 c.ExchangeFactory.fetch_feedback = "{EXCHANGE}.FetchFeedback"
 c.CourseExchange.students = {students!r}
+c.CourseExchange.roster = {places.roster!r}
 c.GenerateAssignment.preprocessors = steps()
 """
 

@@ -142,7 +142,8 @@ def remove_student(
 
 @app.command()
 def archive(name: Name, file: File = DEFAULT_FILE, apply: Apply = True, yes: Yes = False) -> None:
-    """End a course: nothing is handed out or in any more. All its files stay."""
+    """End a course: nothing is handed out or in any more. All its files stay, and students still
+    see their submissions and feedback."""
     from cluster.edit_courses import changed
     from cluster.rewrite import rewrite
 
@@ -229,18 +230,29 @@ def copy(
     old: Annotated[str, typer.Argument(help="The course to copy from.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="One that exists.", metavar="NEW")],
 ) -> None:
-    """Copy the assignments that you wrote into another course of yours, as for the next term.
+    """Copy what you wrote into another course of yours, as for the next term: the assignments,
+    and grading.json and nbgrader_config.py where the other has none.
 
     No student's work, grades or dates are copied.
     """
     import base64
 
-    names = grader.ask("sources", old).split()
+    from cluster.errors import UsageError
+
+    if all(one.name != new for one in _public().courses):
+        raise UsageError(
+            f"there is no course {new} yet: the admin makes it (practicum course create {new} "
+            "--instructor YOU --students ROSTER), then copy again"
+        )
+    names = grader.ask("sources", old).splitlines()
     for name in names:
         head, _, body = grader.ask("get", old, name).partition("\n")
         _tell("put", new, name, *head.split(), stdin=base64.b64decode(body))
     if not names:
         typer.echo(f"{old} has no assignments")
+    settings = grader.ask("settings", old)
+    if settings != "{}":
+        _tell("take-settings", new, stdin=settings.encode())
 
 
 @app.command()
@@ -297,9 +309,14 @@ def receipt(
 
 
 @app.command()
-def grades(name: Name) -> None:
+def grades(
+    name: Name,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Those who left the course, too.")
+    ] = False,
+) -> None:
     """All grades as CSV, on standard output."""
-    _tell("export", name)
+    _tell("export", name, *(["--all"] if everybody else []))
 
 
 def _tell(verb: str, name: str, *words: str, stdin: bytes = b"") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,4 +69,5 @@ def ask(verb: str, course: str, *words: str, stdin: bytes = b"") -> str:
         said = refused(course, done.stderr.decode(errors="replace"))
         failure = UsageError if done.returncode == UsageError.exit_code else PracticumError
         raise failure(said or f"{verb} failed")
+    sys.stderr.write(done.stderr.decode(errors="replace"))  # what is to be known beside it
     return done.stdout.decode(errors="replace").rstrip("\n")

@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 from . import records
 from .gather import Bundle, gather
 from .records import Reply, Request
-from .wire import CHUNK, LONGEST_LINE, Munge, WireError, digest, read_body
+from .wire import CHUNK, LONGEST_LINE, Munge, WireError, digest, read_body, unpack
 
 COURSES = "/etc/practicum/session-courses.json"
 SECONDS = 120  # for one answer; a class that hands in at once waits in line
@@ -44,7 +44,7 @@ class Place:
 
 
 def places(path: str = COURSES) -> tuple[Place, ...]:
-    """All open courses. WireError when the file is damaged."""
+    """All courses. WireError when the file is damaged."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         return tuple(Place(**entry) for entry in entries)
@@ -114,7 +114,7 @@ class Client:
             fresh = Path(made) / assignment
             fresh.mkdir()
             with self._ask(request) as (reply, stream):
-                _unpack(stream, reply, fresh)
+                unpack(stream, reply.size, reply.sha256, fresh)
             if target.exists():
                 _fill(fresh, target)
             else:
@@ -162,7 +162,7 @@ class Client:
             fresh = Path(made) / "new"
             fresh.mkdir()
             with self._ask(request) as (reply, stream):
-                _unpack(stream, reply, fresh)
+                unpack(stream, reply.size, reply.sha256, fresh)
             if target.is_dir():
                 shutil.rmtree(target)
             fresh.rename(target)
@@ -181,11 +181,12 @@ class Client:
     def _ask(self, request: Request) -> Iterator[tuple[Reply, IO[bytes]]]:
         """The server's answer, and the connection."""
         address = (self.place.address, self.place.port)
+        # made before: the spooler waits but a moment for the first line
+        credential = self.munge.close(request.text(), self.place.grader)
         try:
             with socket.create_connection(address, self.seconds) as link:
                 link.settimeout(self.seconds)
                 with cast("IO[bytes]", link.makefile("rwb")) as stream:
-                    credential = self.munge.close(request.text(), self.place.grader)
                     stream.write(credential.encode() + b"\n")
                     stream.flush()
                     yield self._answer(stream, request), stream
@@ -214,14 +215,6 @@ class Client:
         if reply.error:
             raise WireError(reply.error)
         return reply
-
-
-def _unpack(stream: IO[bytes], reply: Reply, folder: Path) -> None:
-    for path, data in read_body(stream, reply.size, reply.sha256):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as out:
-            out.write(data)
 
 
 def _fill(fresh: Path, target: Path) -> None:

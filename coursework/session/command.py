@@ -58,7 +58,8 @@ def client(name: str) -> Client:
 
 def shown(place: Place, listed: dict[str, Any]) -> list[str]:
     """The list as lines."""
-    lines = [f"{place.name}  {place.title}".rstrip()]
+    ended = "  (archived)" if listed.get("archived") else ""
+    lines = [f"{place.name}  {place.title}".rstrip() + ended]
     for one in listed["assignments"]:
         due = f"  due {_when(one['due'])}" if one["due"] else ""
         lines.append(f"  {one['name']}{due}")

@@ -16,7 +16,7 @@ from datetime import timezone
 from pathlib import Path
 from typing import Any
 
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Assignment, Gradebook, MissingEntry, Student, SubmittedAssignment
 from nbgrader.exchange import abc
 from traitlets import List, Unicode
 
@@ -30,6 +30,7 @@ class CourseExchange(abc.Exchange):  # type: ignore[misc]
     """Places of the course, from its folder."""
 
     students = List(Unicode(), help="Whose submissions are collected").tag(config=True)
+    roster = Unicode(help="File with their names and addresses").tag(config=True)
 
     @property
     def root(self) -> str:
@@ -64,23 +65,43 @@ class CourseExchange(abc.Exchange):  # type: ignore[misc]
         except FileNotFoundError:
             return Dates()
 
-    def share_dates(self) -> None:
-        """Due dates as the gradebook has them, to where the spooler reads them; students of the
-        course, to the gradebook."""
+    def share(self) -> None:
+        """Due dates as the gradebook has them, to where the spooler reads them; extensions and the
+        course's students, to the gradebook."""
+        known = self.dates()
         with self.gradebook() as book:
-            there = {one.id for one in book.students}
-            for student in self.students:
-                if student not in there:
-                    book.add_student(student)
+            self._share_students(book)
             due = {
                 one.name: records.stamp(one.duedate.replace(tzinfo=timezone.utc))  # noqa: UP017
                 for one in book.assignments
                 if one.duedate is not None
             }
-        known = self.dates()
-        fresh = Dates(due, known.extensions)
+            fresh = Dates(due, known.extensions)
+            self._share_extensions(book, fresh)
         if fresh != known:
             write(Path(self.root) / "dates.json", fresh.text())
+
+    def _share_students(self, book: Any) -> None:
+        """With their names, where the roster has them; what it lacks stays as it is."""
+        roster = overview.roster(Path(self.roster)) if self.roster else {}
+        rows = book.db.query(Student.id, Student.first_name, Student.last_name, Student.email)
+        there = {row.id: row._asdict() for row in rows}
+        for student in self.students:
+            about = {key: value for key, value in roster.get(student, {}).items() if value}
+            if student not in there or about.items() - there[student].items():
+                book.update_or_create_student(student, **about)
+
+    def _share_extensions(self, book: Any, dates: Dates) -> None:
+        """nbgrader counts lateness by the common date and so much more; who has no date of their
+        own any more has nothing more."""
+        what = (Assignment.name, SubmittedAssignment.student_id, SubmittedAssignment.extension)
+        of_it = SubmittedAssignment.assignment_id == Assignment.id
+        for name, student, there in book.db.query(*what).join(SubmittedAssignment, of_it).all():
+            due, own = dates.due.get(name), dates.extensions.get(name, {}).get(student)
+            more = (records.moment(own) - records.moment(due) if due and own else None) or None
+            if more != there:
+                minutes = more.total_seconds() / 60 if more else 0
+                book.grant_extension(name, student, minutes=minutes)
 
     def note_released(self) -> None:
         """When first: from then on jobs count, and a new version takes nothing back."""
@@ -115,7 +136,7 @@ class ReleaseAssignment(CourseExchange, abc.ExchangeReleaseAssignment):  # type:
         copy_regular(source, fresh)
         replace(fresh, target)
         self.note_released()
-        self.share_dates()
+        self.share()
         self.log.info("Released as: %s %s", self.coursedir.course_id, self.assignment)
 
 
@@ -123,9 +144,10 @@ class ListAssignments(CourseExchange, abc.ExchangeList):  # type: ignore[misc]
     """What is released, or with ``inbound`` what came in."""
 
     def copy_files(self) -> None:
-        """Nothing is copied; due dates that were changed in formgrader get to the spooler."""
+        """Nothing is copied; due dates that were changed in formgrader get to the spooler, and
+        extensions to the gradebook."""
         if self.coursedir.course_id:
-            self.share_dates()
+            self.share()
 
     def list_files(self) -> list[dict[str, Any]]:
         wanted = self.coursedir.assignment_id or "*"
@@ -174,6 +196,7 @@ class Collect(CourseExchange, abc.ExchangeCollect):  # type: ignore[misc]
     ``submitted``. One that cannot be collected is told, and the others are."""
 
     def copy_files(self) -> None:
+        self.share()
         dates = self.dates()
         books = {path.stem for path in (self.outbound / self.assignment).glob("*.ipynb")}
         wanted = self.coursedir.student_id or "*"
@@ -222,21 +245,17 @@ class Collect(CourseExchange, abc.ExchangeCollect):  # type: ignore[misc]
         self.log.info("Collected: %s %s, handed in %s", student, self.assignment, wanted)
 
     def _extend(self, dates: Dates) -> None:
-        """Extensions into the gradebook, which counts lateness by them."""
-        own = dates.extensions.get(self.assignment, {})
-        due = dates.due.get(self.assignment)
-        if not own or not due:
-            return
+        """A place in the gradebook for each extension of what was collected: lateness counts from
+        the first grading on."""
         with self.gradebook() as book:
-            for student, until in own.items():
-                more = records.moment(until) - records.moment(due)
+            for student in dates.extensions.get(self.assignment, {}):
+                if not self.step(self.coursedir.submitted_directory, student).is_dir():
+                    continue
                 try:
                     book.update_or_create_submission(self.assignment, student)
-                    book.grant_extension(
-                        self.assignment, student, minutes=more.total_seconds() / 60
-                    )
                 except MissingEntry as error:
                     self.log.warning("no extension for %s yet: %s", student, error)
+            self._share_extensions(book, dates)
 
 
 class ReleaseFeedback(CourseExchange, abc.ExchangeReleaseFeedback):  # type: ignore[misc]

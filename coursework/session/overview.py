@@ -53,6 +53,15 @@ def fetched(exchange: Path) -> dict[str, dict[str, str]]:
         return {}
 
 
+def roster(path: Path) -> dict[str, dict[str, str]]:
+    """{student: first_name, last_name, email}, "" for what is not known. ValueError when the file
+    is damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
 def overview(exchange: Path, students: Sequence[str]) -> dict[str, Any]:
     """{assignment: {"due": stamp, "students": {student: standing}}} of all released. A standing:
     fetched, submitted (stamps, "" if not), number, due, late_seconds, feedback."""

@@ -9,10 +9,11 @@ before any body is a munge credential; see :mod:`records`.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -57,48 +58,97 @@ def header(path: str, size: int) -> bytes:
     return PATH_LENGTH.pack(len(raw)) + raw + SIZE.pack(size)
 
 
-def write_body(files: Sequence[tuple[str, bytes]], stream: IO[bytes]) -> tuple[str, int]:
+def parts(files: Iterable[tuple[str, bytes | Path]]) -> Iterator[bytes]:
+    """A body, piece by piece: of a file on the disk no more is in memory than a piece. OSError, and
+    ValueError when a file changes meanwhile."""
+    for path, data in files:
+        if isinstance(data, bytes):
+            yield header(path, len(data))
+            yield data
+            continue
+        with data.open("rb") as source:
+            left = os.fstat(source.fileno()).st_size
+            yield header(path, left)
+            while left:
+                part = source.read(min(left, CHUNK))
+                if not part:
+                    raise ValueError(f"{path} changed while it was read")
+                yield part
+                left -= len(part)
+    yield END
+
+
+def measure(files: Iterable[tuple[str, bytes | Path]]) -> tuple[str, int]:
+    """A body's SHA-256 and size."""
+    total, size = hashlib.sha256(), 0
+    for part in parts(files):
+        total.update(part)
+        size += len(part)
+    return total.hexdigest(), size
+
+
+def write_body(files: Iterable[tuple[str, bytes | Path]], stream: IO[bytes]) -> tuple[str, int]:
     """Files as a body; its SHA-256 and size."""
     total, size = hashlib.sha256(), 0
-    for path, data in files:
-        for part in (header(path, len(data)), data):
-            total.update(part)
-            stream.write(part)
-            size += len(part)
-    stream.write(END)
-    total.update(END)
-    return total.hexdigest(), size + len(END)
+    for part in parts(files):
+        total.update(part)
+        stream.write(part)
+        size += len(part)
+    return total.hexdigest(), size
 
 
-def read_body(stream: IO[bytes], size: int, sha256: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a body of that size, one after another. WireError when it is cut or strange,
-    and after the last file when it is not the one whose digest was told."""
+def read_parts(stream: IO[bytes], size: int, sha256: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The files of a body of that size, one after another, each in pieces to be read before the
+    next. WireError when it is cut or strange, and after the last file when it is not the one whose
+    digest was told."""
     total, left = hashlib.sha256(), size
 
     def take(count: int) -> bytes:
         nonlocal left
         if count > left:
             raise WireError("the server sent less than it said")
-        parts, missing = [], count
-        while missing:
-            part = stream.read(min(missing, CHUNK))
+        data = b""
+        while len(data) < count:
+            part = stream.read(count - len(data))
             if not part:
                 raise WireError("the connection broke off")
-            parts.append(part)
-            missing -= len(part)
+            data += part
         left -= count
-        data = b"".join(parts)
         total.update(data)
         return data
+
+    def pieces(count: int) -> Iterator[bytes]:
+        while count:
+            part = take(min(count, CHUNK))
+            count -= len(part)
+            yield part
 
     while length := PATH_LENGTH.unpack(take(PATH_LENGTH.size))[0]:
         try:
             path = check_path(take(length))
         except ValueError as error:
             raise WireError(f"the server sent a strange file: {error}") from None
-        yield path, take(SIZE.unpack(take(SIZE.size))[0])
+        contents = pieces(SIZE.unpack(take(SIZE.size))[0])
+        yield path, contents
+        for _unread in contents:
+            pass
     if left or total.hexdigest() != sha256:
         raise WireError("what came is not what the server sent: try again")
+
+
+def read_body(stream: IO[bytes], size: int, sha256: str) -> Iterator[tuple[str, bytes]]:
+    """The same, each file whole. WireError."""
+    for path, contents in read_parts(stream, size, sha256):
+        yield path, b"".join(contents)
+
+
+def unpack(stream: IO[bytes], size: int, sha256: str, folder: Path) -> None:
+    """The same, into new files below a folder. WireError, OSError."""
+    for path, contents in read_parts(stream, size, sha256):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as out:
+            out.writelines(contents)
 
 
 class Munge:

@@ -68,7 +68,7 @@ class Course:
 
     def write_source(self, assignment: str) -> None:
         """In the instructor's home, then into the course."""
-        self.shell("ines", f"mkdir -p ~/own/{assignment}", node="login")
+        self.shell("ines", f"mkdir -p ~/own/'{assignment}'", node="login")
         self.run_on(
             "login", ["tee", f"/home/ines/own/{assignment}/{assignment}.ipynb"], user="ines",
             input=notebook(),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from courses import ASSIGNMENT, Course, courses
 
+from practicum.cli import run as practicum
+
 pytestmark = pytest.mark.lab
 
 # A client that says what it likes: the credential is munge's own, all else is made up.
@@ -144,6 +146,13 @@ def test_a_student_fetches_hands_in_and_is_collected(hpc: Course) -> None:
     assert stamp.stdout.endswith(" UTC")
 
 
+def extensions(course: Course) -> str:
+    """Who has which, in the gradebook."""
+    asked = "SELECT student_id, extension FROM submitted_assignment WHERE extension IS NOT NULL"
+    code = f"import sqlite3;print(sqlite3.connect('/nfs/courses/{course.name}/gradebook.db').execute({asked!r}).fetchall())"
+    return str(course.run_on("login", ["python3", "-c", code]).stdout)
+
+
 def test_due_dates_and_an_extension(hpc: Course) -> None:
     fetched(hpc, "ada"), fetched(hpc, "ben")
     hpc.teach("due", "hpc101", "ps1", "2020-01-01T12:00")
@@ -152,13 +161,64 @@ def test_due_dates_and_an_extension(hpc: Course) -> None:
     assert " late" not in hpc.student("ben", "submit", "hpc101", "ps1")
     assert hpc.listed("ada")["submissions"][-1]["late_seconds"] > 0
     hpc.teach("collect", "hpc101", "ps1")
-    asked = "SELECT duedate FROM assignment; SELECT student_id FROM submitted_assignment WHERE extension IS NOT NULL"
-    code = f"import sqlite3;b=sqlite3.connect('/nfs/courses/hpc101/gradebook.db')\nfor q in {asked!r}.split(';'): print(b.execute(q).fetchall())"
-    rows = hpc.run_on("login", ["python3", "-c", code]).stdout
-    assert "2020-01-01 12:00" in rows and "ben" in rows and "ada" not in rows
+    code = "import sqlite3;print(sqlite3.connect('/nfs/courses/hpc101/gradebook.db').execute('SELECT duedate FROM assignment').fetchall())"
+    assert "2020-01-01 12:00" in hpc.run_on("login", ["python3", "-c", code]).stdout
+    rows = extensions(hpc)
+    assert "ben" in rows and "ada" not in rows
+    # it counts from the due date on, so it follows that, and ends with it
+    hpc.teach("due", "hpc101", "ps1", "2998-12-31T12:00")
+    assert "1970-01-02" in extensions(hpc)
     hpc.teach("due", "hpc101", "ps1")
+    assert extensions(hpc) == "[]\n"
+    hpc.teach("due", "hpc101", "ps1", "2020-01-01T12:00")
+    assert "ben" in extensions(hpc)
+    # one that is taken back is late in the gradebook, too
     hpc.teach("extend", "hpc101", "ps1", "ben")
+    assert extensions(hpc) == "[]\n"
+    hpc.teach("due", "hpc101", "ps1")
     assert " late" not in hpc.student("ada", "submit", "hpc101", "ps1")
+
+
+def test_a_due_date_can_be_set_before_it_is_handed_out(hpc: Course) -> None:
+    hpc.write_source("week 2")
+    assert "there is no" in hpc.teach("due", "hpc101", "week 3", "2999-01-01T12:00", expect=2)
+    hpc.teach("due", "hpc101", "week 2", "2999-01-01T12:00")
+    hpc.teach("release", "hpc101", "week 2")
+    due = {one["name"]: one["due"] for one in hpc.listed("ada")["assignments"]}
+    assert due["week 2"].startswith("29990101")
+
+
+def test_what_was_written_goes_into_next_terms_course(hpc: Course) -> None:
+    limits = '{"cell_seconds": 61}'
+    own = ["runuser", "-u", "grader-hpc101", "--", "tee", "/nfs/courses/hpc101/grading.json"]
+    hpc.run_on("login", own, input=limits)
+    hpc.write_source("week 1")  # names may hold blanks
+    assert "the admin makes it" in hpc.teach("copy", "hpc101", "hpc102", expect=2)
+    hpc.teach("copy", "hpc101", "phys")
+    there = hpc.run_on("login", ["ls", "/nfs/courses/phys/source/week 1"]).stdout
+    assert there == "week 1.ipynb\n"
+    grading = "/nfs/courses/phys/grading.json"
+    assert hpc.run_on("login", ["cat", grading]).stdout == limits
+    hpc.run_on("login", own, input="{}")
+    assert "stays as it is" in hpc.teach("copy", "hpc101", "phys")
+    assert hpc.run_on("login", ["cat", grading]).stdout == limits
+
+
+def test_one_bad_submission_stops_nobody_elses(hpc: Course) -> None:
+    fetched(hpc, "ada"), fetched(hpc, "ben")
+    for who in ("ada", "ben"):
+        hpc.student(who, "submit", "hpc101", "ps1")
+    newest = {who: hpc.listed(who)["submissions"][-1]["submitted"] for who in ("ada", "ben")}
+    # what should never be: the first one's has lost its receipt
+    kept = f"/nfs/courses/hpc101/exchange/inbound/ada/ps1/{newest['ada']}"
+    hpc.run_on("login", ["mv", f"{kept}/receipt.json", f"{kept}/files/lost"])
+    said = hpc.teach("collect", "hpc101", "ps1", expect=1)
+    assert "not collected: ada; all the others were" in said
+    stamp = "/nfs/courses/hpc101/submitted/ben/ps1/timestamp.txt"
+    digits = "".join(c for c in hpc.run_on("login", ["cat", stamp]).stdout if c.isdigit())
+    assert digits == "".join(c for c in newest["ben"] if c.isdigit())
+    hpc.run_on("login", ["mv", f"{kept}/files/lost", f"{kept}/receipt.json"])
+    hpc.teach("collect", "hpc101", "ps1")
 
 
 def test_students_reach_nothing_of_the_course_but_what_is_theirs(
@@ -346,9 +406,21 @@ def test_feedback_is_the_students_alone(hpc: Course) -> None:
 
 
 def test_grades_are_exported_for_everybody(hpc: Course) -> None:
+    """With their names; who is not in the course any more is told, not counted."""
+    nbgrader = ["/nfs/envs/coursework/current/bin/nbgrader", "db", "student", "add", "eve"]
+    config = "JUPYTER_CONFIG_DIR=/etc/practicum/courses/hpc101"
+    path = "PATH=/nfs/envs/coursework/current/bin:/usr/bin:/bin"
+    course = "/nfs/courses/hpc101"
+    as_grader = ["runuser", "-u", "grader-hpc101", "--", "env", "-C", course, f"HOME={course}"]
+    done = hpc.run_on("login", [*as_grader, config, path, *nbgrader])
+    assert done.returncode == 0, done.stderr
     rows = hpc.teach("grades", "hpc101").splitlines()
     assert rows[0].startswith("assignment,")
-    assert any(",ada," in row for row in rows) and any(",ben," in row for row in rows)
+    assert any(",ada,Lovelace,Ada," in row for row in rows)
+    assert any(",ben,Alvarez,Ben," in row for row in rows)
+    assert not any(",eve," in row for row in rows)
+    assert "not in hpc101 any more: eve" in rows[-1]
+    assert ",eve," in hpc.teach("grades", "hpc101", "--all")
 
 
 def test_the_spooler_sees_the_exchange_alone(hpc: Course) -> None:
@@ -365,3 +437,28 @@ def test_the_spooler_sees_the_exchange_alone(hpc: Course) -> None:
     )
     assert "Permission denied" in port.stderr
     assert ASSIGNMENT.endswith("assignment")
+
+
+def test_an_archived_course_gives_back_and_takes_nothing(
+    lab: Any, two: tuple[Course, Course]
+) -> None:
+    """The last: phys stays archived."""
+    phys = two[1]
+    phys.write_assignment("ps1")
+    fetched(phys, "cleo")
+    receipt = phys.student("cleo", "submit", "phys", "ps1").strip().rsplit(" ", 1)[1]
+    phys.teach("collect", "phys", "ps1")
+    page = "feedback/cleo/ps1/ps1.html"
+    made = f"cd /nfs/courses/phys && mkdir -p feedback/cleo/ps1 && echo fine > {page}"
+    phys.run_on("login", ["runuser", "-u", "grader-phys", "--", "sh", "-c", made])
+    phys.teach("give-back", "phys", "ps1")
+    words = ["course", "archive", "phys", "--yes", "--file", str(lab.cluster_toml)]
+    assert practicum(words) == 0
+    no = "phys is archived: nothing is handed out or in any more"
+    assert no in phys.student("cleo", "submit", "phys", "ps1", expect=1)
+    assert no in phys.student("cleo", "fetch", "phys", "ps1", "--missing", expect=1)
+    listed = phys.student("cleo", "list", "phys")
+    assert "(archived)" in listed and "feedback is there" in listed
+    phys.student("cleo", "feedback", "phys", "ps1")
+    assert phys.shell("cleo", "cat ~/phys/ps1/feedback/*/ps1.html").stdout == "fine\n"
+    assert "genuine" in phys.student("cleo", "check", receipt)

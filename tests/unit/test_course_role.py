@@ -15,6 +15,7 @@ from hub import config as hub_config
 from practicum.rooms import ROLES
 from provisioning.role import declare
 from provisioning.roles.slurm_accounting import accounting
+from spawners import handover
 
 PEOPLE = [
     {"name": "ada", "uid": 2100, "groups": ["students"]},
@@ -70,9 +71,35 @@ def test_a_grader_is_in_its_courses_group_where_a_kernel_is_for_it_alone(cluster
     assert made["user:gradebox-old-01"].groups == ()
 
 
-def test_sessions_are_told_of_open_courses_alone(cluster) -> None:
+def test_sessions_are_told_of_archived_courses_too(cluster) -> None:
+    """Their feedback is still to be had."""
     told = json.loads(nodes.session_places(cluster))
-    assert [(one["name"], one["port"], one["grader"]) for one in told] == [("hpc", 600, 50000)]
+    assert [(one["name"], one["port"], one["grader"]) for one in told] == [
+        ("hpc", 600, 50000), ("old", 601, 50100),
+    ]  # fmt: skip
+    assert handover.course_extensions(cluster, "ben") and not handover.course_extensions(
+        cluster.model_copy(update={"courses": ()}), "ben"
+    )
+    only_old = cluster.model_copy(update={"courses": cluster.courses[1:]})
+    assert handover.course_extensions(only_old, "ben")
+
+
+def test_names_and_addresses_are_the_graders_alone() -> None:
+    people = [
+        {**PEOPLE[0], "full_name": "Ada King Lovelace", "email": "ada@school.example"},
+        {**PEOPLE[1], "full_name": "Ben"},
+        PEOPLE[2],
+    ]
+    found = declared(sample(users=people, courses=COURSES), "login")
+    roster = found["file:/etc/practicum/courses/hpc/roster.json"]
+    assert (roster.owner, roster.mode) == ("grader-hpc", 0o400)
+    assert json.loads(roster.content) == {
+        "ada": {"first_name": "Ada King", "last_name": "Lovelace", "email": "ada@school.example"},
+        "ben": {"first_name": "", "last_name": "Ben", "email": ""},
+    }
+    config = found["file:/etc/practicum/courses/hpc/nbgrader_config.py"].content.decode()
+    assert "c.CourseExchange.roster = '/etc/practicum/courses/hpc/roster.json'" in config
+    assert "school.example" not in config
 
 
 @pytest.mark.skipif(not shutil.which("visudo"), reason="needs sudo")

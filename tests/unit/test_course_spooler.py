@@ -9,6 +9,8 @@ import pwd
 import shutil
 import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,8 @@ import pytest
 from spawner_hub import start_munged
 
 from cluster.courses import Course
-from coursework import ledger
+from coursework import ledger, store
+from coursework.door import OF_ONE_ADDRESS, Door
 from coursework.layout import Layout
 from coursework.session import gather, records, wire
 from coursework.session.client import Client, Place
@@ -79,7 +82,7 @@ def there(tmp_path: Path, munge: str) -> Iterator[SimpleNamespace]:
     home.mkdir()
     yield SimpleNamespace(
         client=Client(place, home, Named(munge), seconds=20), layout=layout, store=Store(layout),
-        me=me, course=course, home=home,
+        me=me, course=course, home=home, spooler=spooler,
     )  # fmt: skip
     loop.call_soon_threadsafe(task.cancel)
     thread.join(20)
@@ -140,6 +143,132 @@ def test_a_share_that_is_full_is_told(there, monkeypatch) -> None:
     with pytest.raises(wire.WireError, match="all of them are kept"):
         there.client.submit("ps1")
     assert folder.is_dir()
+
+
+def test_one_assignments_submissions_leave_the_next_its_room(there, monkeypatch) -> None:
+    monkeypatch.setattr(store, "QUOTA_FACTOR", 1)
+    monkeypatch.setattr(store, "ALWAYS", 100_000)
+    (there.layout.outbound / "ps2").mkdir()
+    for name in ("ps1", "ps2"):
+        there.client.fetch(name)
+        (there.client.folder(name) / "data").write_bytes(bytes(600_000))
+        there.client.submit(name)
+    sent = there.client.list()["submissions"]
+    with pytest.raises(wire.WireError, match="leave large files out"):
+        there.client.submit("ps1")
+    # nobody is locked out of handing in a notebook
+    (there.client.folder("ps1") / "data").unlink()
+    (there.client.folder("ps1") / "ps1.ipynb").write_text("[]")
+    there.client.submit("ps1")
+    # what the course's grader removes is room again
+    shutil.rmtree(there.layout.submission(there.me, "ps1", sent[0]["submitted"]))
+    (there.client.folder("ps1") / "data").write_bytes(bytes(600_000))
+    there.client.submit("ps1")
+
+
+def test_an_archived_course_gives_back_and_takes_nothing(there) -> None:
+    folder = there.client.fetch("ps1")
+    receipt = there.client.submit("ps1").receipt
+    back = there.layout.given_back / there.me / "ps1" / receipt.submitted
+    back.mkdir(parents=True)
+    (back / "ps1.html").write_text("good")
+    there.spooler.course = there.course.model_copy(update={"state": "archived"})
+    with pytest.raises(wire.WireError, match="archived: nothing is handed out or in"):
+        there.client.submit("ps1")
+    folder.rename(folder.with_name("mine"))
+    with pytest.raises(wire.WireError, match="archived: nothing is handed out or in"):
+        there.client.fetch("ps1")
+    listed = there.client.list()
+    assert listed["archived"] and len(listed["submissions"]) == 1
+    assert there.client.check(receipt)
+    assert (there.client.feedback("ps1", receipt.submitted) / "ps1.html").read_text() == "good"
+
+
+def test_a_door_gives_the_place_of_the_oldest_away() -> None:
+    gone: list[str] = []
+    door = Door(of_one=2, in_all=3)
+    made = {}
+    for name, address in (("a", "n1"), ("b", "n1"), ("c", "n2"), ("d", "n1"), ("e", "n3")):
+        made[name] = Silent(name, gone)
+        door.enter(made[name], address)
+    assert gone == ["a", "b"]  # n1's own oldest; then it is full, and b is the oldest of all
+    door.leave(made["c"])
+    door.enter(Silent("f", gone), "n2")
+    assert gone == ["a", "b"]
+
+
+class Silent:
+    def __init__(self, name: str, gone: list[str]) -> None:
+        self.name, self.gone = name, gone
+
+    def abort(self) -> None:
+        self.gone.append(self.name)
+
+
+def test_who_says_nothing_keeps_nobody_out(there) -> None:
+    where = ("127.0.0.1", there.client.place.port)
+    idle = [socket.create_connection(where, 10) for _ in range(OF_ONE_ADDRESS + 20)]
+    try:
+        there.client.fetch("ps1")
+        assert idle[0].recv(1) == b""  # the oldest lost its place at once
+        began = time.monotonic()
+        idle[-1].settimeout(10)
+        assert idle[-1].recv(1) == b""
+        assert time.monotonic() - began < 6
+    finally:
+        for one in idle:
+            one.close()
+
+
+def test_a_large_assignment_is_never_whole_in_memory(there) -> None:
+    with (there.layout.outbound / "ps1" / "data").open("wb") as stream:
+        stream.truncate(64_000_000)
+    tracemalloc.start()
+    try:
+        folder = there.client.fetch("ps1")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (folder / "data").stat().st_size == 64_000_000
+    assert peak < 8_000_000
+
+
+def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(there, monkeypatch) -> None:
+    path = there.layout.outbound / "ps1" / "data"
+    path.write_bytes(bytes(300_000))
+    usual = wire.measure
+
+    def measured(files: object) -> tuple[str, int]:
+        found = usual(files)
+        path.write_bytes(b"x")
+        return found
+
+    monkeypatch.setattr(wire, "measure", measured)
+    with pytest.raises(wire.WireError):
+        there.client.fetch("ps1")
+    assert not (there.home / "hpc" / "ps1").exists()
+    monkeypatch.setattr(wire, "measure", usual)
+    there.client.fetch("ps1")
+
+
+def test_a_slow_disk_holds_up_nobody_else(there, monkeypatch) -> None:
+    there.client.fetch("ps1")
+    synced, go = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> None:
+        synced.set()
+        assert go.wait(20)
+
+    monkeypatch.setattr(store, "sync", slow)
+    thread = threading.Thread(target=there.client.submit, args=("ps1",))
+    thread.start()
+    try:
+        assert synced.wait(10)
+        assert there.client.list()["submissions"] == []  # not there before it is on the disk
+    finally:
+        go.set()
+        thread.join(20)
+    assert len(there.client.list()["submissions"]) == 1
 
 
 def test_what_goes_wrong_here_is_told_as_a_fault_and_the_next_is_served(there) -> None:
