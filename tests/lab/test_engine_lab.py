@@ -160,7 +160,7 @@ def test_a_role_that_cannot_declare_is_a_sentence(nodes: Nodes) -> None:
         return [file("/etc/tea", "1")]
 
     result = nodes.with_roles([Role("tea", "base", lambda _c, _n: True, build)])
-    assert result.errors == {FIRST: f"{FIRST}: this node cannot be a teapot"}
+    assert result.errors == {FIRST: "this node cannot be a teapot"}
     assert nodes.there("/etc/tea", node=SECOND)
 
 
