@@ -21,7 +21,8 @@ from provisioning import lab as labs
 
 pytestmark = pytest.mark.slow
 HOURS = 2 * 3600.0
-MOVED = "moves the role controller"
+SOFTWARE, KERNEL, MOVED = "software build", "practicum kernel", "moves the role controller"
+SUBJECTS = (SOFTWARE, KERNEL, MOVED)
 Run = Callable[[Typed], None]
 
 
@@ -42,22 +43,24 @@ def type_(own: labs.LabInfo, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return lambda command: run(command, own.cluster_toml.parent, env, timeout=HOURS)
 
 
-def typed(own: labs.LabInfo) -> tuple[list[Typed], list[Typed]]:
-    """The page's slow commands: those before the controller moves, and its move."""
+def typed(own: labs.LabInfo, about: str) -> list[Typed]:
+    """The page's slow commands about something: whose words have it, up to the next subject."""
     text = PAGE.read_text(encoding="utf-8")
     for index, node in enumerate(own.nodes):
         text = text.replace(f"10.42.0.{10 + index}", node.address)
-    found = commands(text, "slow")
-    (first,) = [
-        index for index, one in enumerate(found) if any(MOVED in said for said in one.output)
-    ]
-    return found[:first], found[first:]
+    found: dict[str, list[Typed]] = {}
+    subject = ""
+    for command in commands(text, "slow"):
+        said = [command.text, *command.output]
+        subject = next((one for one in SUBJECTS if any(one in line for line in said)), subject)
+        found.setdefault(subject, []).append(command)
+    assert set(found) == set(SUBJECTS), found
+    return found[about]
 
 
-def test_builds_of_software_and_kernels(own: labs.LabInfo, type_: Run) -> None:
-    builds, _ = typed(own)
-    assert len(builds) > 6
-    for command in builds:
+@pytest.mark.parametrize("subject", [KERNEL, SOFTWARE])
+def test_builds(own: labs.LabInfo, type_: Run, subject: str) -> None:
+    for command in typed(own, subject):
         type_(command)
 
 
@@ -75,7 +78,7 @@ def test_the_controller_moves_with_its_queue(own: labs.LabInfo, type_: Run) -> N
     at = text.index('name = "node01"')
     text = text[:at] + text[at:].replace('["compute"]', '["compute", "controller"]', 1)
     path.write_text(text)
-    _, moving = typed(own)
+    moving = typed(own, MOVED)
     assert "--moved controller" in moving[-1].text
     for command in moving:
         type_(command)
