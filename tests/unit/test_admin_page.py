@@ -68,3 +68,27 @@ def test_tables_on_the_page_are_valid(tmp_path: Path) -> None:
             path = tmp_path / "cluster.toml"
             path.write_text(f"{example}\n{content}")
             assert load(path).machines, f"docs/admin.md:{line}"
+
+
+def test_each_line_of_what_is_tried_names_its_tests() -> None:
+    """docs/testing.md: whatever a lab or a VM is said to try has files of tests, which are there."""
+    text = (admin_page.PAGE.parent / "testing.md").read_text(encoding="utf-8")
+    table = text[text.index("| | lab | VM | untried | tests |") :].split("\n\n")[0]
+    folder = admin_page.PAGE.parents[1] / "tests"
+    known = {
+        (f"unit/{name}" if path.parent.name == "unit" else name): path
+        for path in folder.glob("*/test_*.py")
+        for name in [path.stem.removeprefix("test_")]
+    }
+    rows = [[cell.strip() for cell in line.split(" |")] for line in table.splitlines()[2:]]
+    assert len(rows) > 40
+    for about, lab, vm, _, tests, _ in rows:
+        named = [name.strip("`") for name in tests.split(", ") if name]
+        assert named or not (lab or vm), about
+        assert not (strange := set(named) - set(known)), (about, strange)
+        assert not vm or vm.startswith("its text") or any(one.endswith("_vm") for one in named), (
+            about
+        )
+    listed = {name.strip("`") for row in rows for name in row[4].split(", ")}
+    left = {name for name in known if name.endswith("_vm")} - listed
+    assert not left, f"in no line: {left}"
