@@ -15,6 +15,7 @@ import pytest
 from admin_page import PAGE, Typed, commands, run, surroundings
 from run_in_lab import run_in
 
+from cluster.edit import without_nodes
 from practicum.report import Plain
 from practicum.rooms import ROLES
 from provisioning import lab as labs
@@ -75,8 +76,10 @@ def test_the_controller_moves_with_its_queue(own: labs.LabInfo, type_: Run) -> N
     text = path.read_text()
     assert text.count('"login", "controller", "database"') == 1, text
     text = text.replace('"login", "controller", "database"', '"login", "database"')
-    at = text.index('name = "node01"')
-    text = text[:at] + text[at:].replace('["compute"]', '["compute", "controller"]', 1)
+    text = without_nodes(text, ["node01"]) + (
+        f'\n[[nodes]]\nname = "node01"\naddress = "{own.nodes[1].address}"\n'
+        'roles = ["compute", "controller"]\ncpus = 2\nmemory_mb = 2000\n'
+    )
     path.write_text(text)
     moving = typed(own, MOVED)
     assert "--moved controller" in moving[-1].text
