@@ -73,6 +73,7 @@ def test_the_controller_moves_with_its_queue(own: labs.LabInfo, type_: Run) -> N
     waiting = on("login", [*submit, "--hold", "--wrap=true"], user="ada").stdout.strip()
     assert running.isdigit() and waiting.isdigit()
     path: Path = own.cluster_toml
+    type_(Typed(0, "practicum apply --yes"))  # since then it is known where the data are
     text = path.read_text()
     assert text.count('"login", "controller", "database"') == 1, text
     text = text.replace('"login", "controller", "database"', '"login", "database"')
