@@ -224,9 +224,9 @@ class Cluster(Model):
             entry.path for entry in self.keep if entry.nodes == "ALL" or node in expand(entry.nodes)
         )
 
-    def courses_of(self, user: str) -> tuple[Course, ...]:
+    def open_courses_of(self, user: str) -> tuple[Course, ...]:
         """Those in which that person learns or teaches."""
-        return tuple(course for course in self.courses if user in course.people)
+        return tuple(one for one in self.courses if user in one.people and one.state == "open")
 
     def groups_with(self, role: str) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.role == role)

@@ -194,14 +194,23 @@ def login(context: Context) -> list[Resource]:
     return found
 
 
+def server_config(places: Layout) -> str:
+    """The kernel of notebooks that the instructors write."""
+    own = {"default_kernel_name": places.course.kernel} if places.course.kernel else {}
+    return json.dumps({"MultiKernelManager": own}) + "\n"
+
+
 def course(places: Layout) -> list[Resource]:
     """One course's configuration and spooler. An archived one keeps its spooler, which says so."""
     unit = places.spool_unit
-    restart = (f"restart:{unit}",)
+    restart, formgrader = (f"restart:{unit}",), (f"restart:{places.formgrader_unit}",)
     state = places.course.model_dump_json()
     return [
         Directory(path=places.config),
-        file(f"{places.config}/nbgrader_config.py", nbgrader_config(places)),
+        # formgrader reads both once: whom it collects from and shows, and its kernel
+        file(f"{places.config}/nbgrader_config.py", nbgrader_config(places), notify=formgrader),
+        file(f"{places.config}/jupyter_server_config.json", server_config(places),
+             notify=formgrader),
         # Jupyter's own mark, without which it writes one here once a kernel has run, and fails
         file(f"{places.config}/migrated", ""),
         # what it was started with: people and limits; a change starts it anew
@@ -210,7 +219,7 @@ def course(places: Layout) -> list[Resource]:
         file(f"/etc/systemd/system/{unit}.service", spool_unit(places), notify=restart),
         Service(service=f"{unit}.socket"),
         Service(service=unit),
-    ]
+    ]  # fmt: skip
 
 
 def formgrader(context: Context, places: Layout) -> list[Resource]:

@@ -155,7 +155,21 @@ def _people(config: Any, cluster: Cluster) -> None:
 def _pages(config: Any, cluster: Cluster) -> None:
     config.JupyterHub.extra_handlers = list(pages.HANDLERS)
     config.JupyterHub.template_paths = [str(paths.TEMPLATES)]
-    config.JupyterHub.template_vars = {"cluster_name": cluster.cluster.name}
+    config.JupyterHub.template_vars = {
+        "cluster_name": cluster.cluster.name,
+        "taught": {course.teachers: _links(course) for course in cluster.courses},
+    }
+
+
+def _links(course: Course) -> dict[str, str]:
+    """What its instructors find on the hub's home page."""
+    place = f"/services/{course.formgrader}"
+    return {
+        "name": course.name,
+        "title": course.title or course.name,
+        "class": f"{place}/class",
+        "formgrader": f"{place}/",
+    }
 
 
 def _courses(config: Any, cluster: Cluster, secret: str) -> None:

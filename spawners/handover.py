@@ -24,8 +24,7 @@ COURSE_EXTENSION = "practicum_session.extension"
 
 def course_extensions(cluster: Cluster, user: str) -> tuple[str, ...]:
     """The assignment list, for people in courses: it costs nobody else anything."""
-    open_ones = [one for one in cluster.courses_of(user) if one.state == "open"]
-    return (COURSE_EXTENSION,) if open_ones else ()
+    return (COURSE_EXTENSION,) if cluster.open_courses_of(user) else ()
 
 
 def session_env(env: Mapping[str, Any], chosen: Collection[str]) -> dict[str, str]:

@@ -80,8 +80,8 @@ def test_a_course_and_its_places(tmp_path) -> None:
     assert (found.course.group, found.course.gid) == ("course-hpc", 50190)
     assert str(found.root) == "/nfs/courses/hpc"
     assert (found.spool_port, found.formgrader_port) == (601, 801)
-    assert [one.name for one in cluster.courses_of("ada")] == ["hpc"]
-    assert cluster.courses_of("ines") and not cluster.courses_of("root2")
+    assert [one.name for one in cluster.open_courses_of("ada")] == ["hpc"]
+    assert cluster.open_courses_of("ines") and not cluster.open_courses_of("root2")
     with pytest.raises(KeyError):
         layout.find(cluster, "other")
 
@@ -100,6 +100,7 @@ def test_a_course_and_its_places(tmp_path) -> None:
         ({"students": ["adda"]}, "did you mean ada"),
         ({"students": ["root2"]}, "is an admin"),
         ({"kernel": "julia"}, "no kernel julia"),
+        ({"profile": "big"}, "no profile big"),
         ({"partition": "bach"}, "did you mean batch"),
         ({"slots": 0}, "at least 1"),
     ],
@@ -121,6 +122,11 @@ group = "{group}"
 name = "few"
 nodes = "ALL"
 groups = ["teachers"]
+[[profiles]]
+name = "staff"
+title = "Staff"
+partition = "few"
+groups = ["teachers"]
 """
 
 
@@ -130,6 +136,7 @@ groups = ["teachers"]
         ("teachers", {"kernel": "own"}, "for teachers alone: .*course-hpc"),
         ("teach-hpc", {"kernel": "own"}, "for teach-hpc alone"),
         ("course-hpc", {"partition": "few"}, "takes only teachers"),
+        ("course-hpc", {"profile": "staff"}, "staff is in partition few, .*only teachers"),
     ],
 )
 def test_submissions_can_be_graded_where_and_with_what_is_named(

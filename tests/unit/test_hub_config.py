@@ -15,6 +15,7 @@ from jupyterhub.roles import get_default_roles
 from tornado import web
 from traitlets.config import Config
 
+from cluster.courses import Course
 from cluster.errors import ConfigError
 from hub import auth, config, paths
 from hub.app import PracticumHub
@@ -221,6 +222,7 @@ class Person:
     """Someone who is logged in, as far as the pages look."""
 
     name = "ada"
+    groups: ClassVar[list[Any]] = [{"name": "teach-hpc"}, {"name": "course-other"}]
     spawner: ClassVar[dict[str, Any]] = {}
 
     def all_spawners(self, *, include_default: bool) -> list[Any]:
@@ -253,6 +255,13 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         "message": "ada is in the group admins.",
         "status_message": "ada is in the group admins.",
         "parsed_scopes": {},
+        "taught": {
+            f"teach-{one.name}": config._links(one)
+            for one in (
+                Course(name="hpc", uid=50000, instructors=("ada",), title="<HPC>"),
+                Course(name="other", uid=50100, instructors=("ines",)),
+            )
+        },
         "failed": True,
         "failed_message": "Slurm refused the job: no <place>.",
     }
@@ -264,6 +273,9 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
     assert "<title>&lt;lab&gt;</title>" in page
     assert "practicum-footer" in page
     assert "<lab>" not in page
+    if name == "home.html":
+        assert '<a href="/services/formgrader-hpc/class">' in page and "&lt;HPC&gt;" in page
+        assert "formgrader-other" not in page
     if name == "spawn_pending.html":
         assert 'const server = "spare"' in page  # its Cancel ends that one, not the default
     if name == "not_running.html":
