@@ -197,7 +197,7 @@ def login(context: Context) -> list[Resource]:
 def server_config(places: Layout) -> str:
     """The kernel of notebooks that the instructors write."""
     own = {"default_kernel_name": places.course.kernel} if places.course.kernel else {}
-    return json.dumps({"MultiKernelManager": own}) + "\n"
+    return json.dumps({"MappingKernelManager": own}) + "\n"
 
 
 def course(places: Layout) -> list[Resource]:

@@ -47,7 +47,8 @@ def arguments(choice: Choice, usual_kernel: str = "") -> tuple[str, ...]:
     """The server's arguments that a choice makes. ``usual_kernel``: where none was chosen; ""
     leaves it to Jupyter."""
     kernel = choice.kernel or usual_kernel
-    return (f"--MultiKernelManager.default_kernel_name={kernel}",) if kernel else ()
+    # the class that the environment's own file names (kernels.kernelspec): it beats its base class
+    return (f"--MappingKernelManager.default_kernel_name={kernel}",) if kernel else ()
 
 
 def groups_of(user: str) -> frozenset[str]:

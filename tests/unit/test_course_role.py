@@ -120,7 +120,7 @@ def test_formgrader_begins_anew_with_its_people_and_kernel(cluster) -> None:
     courses = [{**COURSES[0], "kernel": "mpi"}]
     made = declared(sample(users=PEOPLE, courses=courses, kernels=kernels), "login")
     text = made["file:/etc/practicum/courses/hpc/jupyter_server_config.json"].content
-    assert json.loads(text) == {"MultiKernelManager": {"default_kernel_name": "mpi"}}
+    assert json.loads(text) == {"MappingKernelManager": {"default_kernel_name": "mpi"}}
 
 
 def test_units_name_the_course_and_no_secret(cluster) -> None:

@@ -180,10 +180,10 @@ def test_a_course_offers_its_profile_first_and_its_kernel_where_none_is_chosen()
     assert offered([SMALL, LARGE], {"staff"}, [large]) == (LARGE, SMALL)
     usual = usual_kernel(["python3", "mpi"], [nothing, large])
     assert arguments(choose({}, [SMALL]), usual) == (
-        "--MultiKernelManager.default_kernel_name=mpi",
+        "--MappingKernelManager.default_kernel_name=mpi",
     )
     chosen = choose({"kernel": "python3"}, [SMALL], ["python3", "mpi"])
-    assert arguments(chosen, usual) == ("--MultiKernelManager.default_kernel_name=python3",)
+    assert arguments(chosen, usual) == ("--MappingKernelManager.default_kernel_name=python3",)
     assert usual_kernel(["python3"], [large]) == "", "one that is hidden or gone"
     assert arguments(choose({}, [SMALL])) == ()
 
