@@ -39,7 +39,8 @@ class Course(Model):
     state: Literal["open", "archived"] = "open"
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 2
     partition: Name | Literal[""] = ""  # where submissions are graded; empty: the default one
-    kernel: Name | Literal[""] = ""  # of new notebooks; empty: the first of [[kernels]]
+    kernel: Name | Literal[""] = ""  # of its people's new notebooks; empty: the usual one
+    profile: Name | Literal[""] = ""  # offered to its people, before others
     max_submission_mb: Annotated[int, Field(ge=1, le=1000)] = 20
     max_files: Annotated[int, Field(ge=1, le=2000)] = 200
 

@@ -225,7 +225,7 @@ class Cluster(Model):
         )
 
     def courses_of(self, user: str) -> tuple[Course, ...]:
-        """Those in which that person learns or teaches."""
+        """Those in which that person learns or teaches, archived ones too."""
         return tuple(course for course in self.courses if user in course.people)
 
     def groups_with(self, role: str) -> tuple[str, ...]:

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import UsageError
+from cluster.errors import PracticumError, UsageError
 from cluster.model import Cluster
 from cluster.values import seconds
 from coursework import snapshot
 from coursework.accounting import Accounting, Window
-from coursework.grade_state import BusyError, Entry, Places, entries, write
+from coursework.grade_state import Entry, Places, entries, write
 from coursework.grading import Grading
 from coursework.grading_role import BOOK, TASK, staging
 from coursework.layout import Layout
@@ -69,11 +69,17 @@ class Recorded:
         self.folder = layout.root / "accounting" / assignment
 
     def window(self, student: str) -> Window:
-        """From the hand-out to the student's own deadline."""
-        due = Store(self.layout).dates().of(self.assignment, student)
-        opened = overview.first_released(self.layout.exchange).get(self.assignment)
-        opens = int(records.moment(opened).timestamp()) if opened else 0
-        closes = int(records.moment(due).timestamp()) if due else FOREVER
+        """From the hand-out to the student's own deadline. PracticumError for damaged files."""
+        try:
+            due = Store(self.layout).dates().of(self.assignment, student)
+            opened = overview.first_released(self.layout.exchange).get(self.assignment)
+            opens = int(records.moment(opened).timestamp()) if opened else 0
+            closes = int(records.moment(due).timestamp()) if due else FOREVER
+        except (OSError, ValueError) as error:
+            raise PracticumError(
+                f"the dates in {self.layout.exchange} cannot be read ({error}): restore them "
+                "from a backup"
+            ) from None
         return Window(opens, closes)
 
     def __call__(self, student: str) -> Accounting:
@@ -100,13 +106,14 @@ class Events:
     """Lines of JSON, and the same in the file progress for whoever looks later."""
 
     def __init__(self, folder: Path, *, loud: bool) -> None:
-        self.folder, self.loud = folder, loud
+        self.folder, self.loud, self.begun = folder, loud, False
         self.progress: dict[str, Any] = {
             "running": True, "process": progress.process(os.getpid()), "students": {},
             "skipped": [],
         }  # fmt: skip
 
     def begin(self, students: Sequence[str], skipped: Sequence[str]) -> None:
+        self.begun = True
         self.progress["students"] = dict.fromkeys(students, "to do")
         self.progress["skipped"] = list(skipped)
         self._tell({"event": "begin", "students": list(students), "skipped": list(skipped)})
@@ -153,23 +160,23 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
     """0 when all were graded, 1 when something failed for somebody."""
     if not records.ASSIGNMENT.fullmatch(options.assignment):
         raise UsageError(f"{options.assignment[:60]!r} cannot be an assignment's name")
-    where = places(cluster, layout)
-    folder = where.of(options.assignment)
     if options.status:
-        sys.stdout.write(status(where, options.assignment) + "\n")
+        sys.stdout.write(status(places(cluster, layout), options.assignment) + "\n")
         return 0
+    folder = layout.grading / "assignments" / options.assignment
     folder.mkdir(parents=True, exist_ok=True)
     events = Events(folder, loud=options.events)
     accounting = Recorded(layout, options.assignment)
     try:
+        where = places(cluster, layout)
         found = Grading(where, options.assignment, accounting, events).run(
             options.student, again=options.again
         )
-    except BusyError as problem:
-        events.refused(str(problem))
-        raise
     except BaseException as problem:
-        events.end(str(problem) or progress.INTERRUPTED)
+        if events.begun or not progress.read(folder).get("running"):
+            events.end(why(problem))
+        else:
+            events.refused(why(problem))
         raise
     events.end()
     bad = [entry for entry in found.values() if entry.status != "graded"]
@@ -178,6 +185,15 @@ def grade(cluster: Cluster, layout: Layout, options: argparse.Namespace) -> int:
             sys.stdout.write(f"{entry.student}: {entry.status}: {entry.reason}\n")
         sys.stdout.write(f"{len(found) - len(bad)} graded, {len(bad)} not as they should\n")
     return 1 if bad else 0
+
+
+def why(problem: BaseException) -> str:
+    """For whoever looks at the page."""
+    if isinstance(problem, PracticumError | OSError):
+        return str(problem)
+    if isinstance(problem, Exception):
+        return f"practicum itself failed ({type(problem).__name__}: {problem}): tell the admin"
+    return progress.INTERRUPTED
 
 
 def status(where: Places, assignment: str) -> str:

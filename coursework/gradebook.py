@@ -31,7 +31,10 @@ class Book:
             line = ""
         if not line:
             raise PracticumError("the gradebook's writer ended: is nbgrader's environment whole?")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise PracticumError(f"the gradebook's writer said {line[:100]!r}") from None
         if "error" in answer:
             raise PracticumError(answer["error"])
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from cluster.slurm_text import JobState
 from coursework.accounting import Window, jobs_query
 
 LIMIT = 60  # seconds for one command
+ENDING = 180.0  # seconds that cancelled jobs may take to end, KillWait and epilog with them
+LOOK = 1.0
 NAME = "grading"
 
 
@@ -76,10 +79,11 @@ def cancel(box: str, job_id: int) -> None:
         subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False)
 
 
-def waiting(account: str, job_ids: Collection[int]) -> set[int] | None:
-    """Which of these arrays have tasks that are not over; None: Slurm did not tell."""
+def left(account: str, boxes: Collection[str]) -> dict[int, str] | None:
+    """{array: account} of all that these grading accounts have and that is not over; None: Slurm
+    did not tell."""
     argv = (
-        "squeue", "--noheader", "--format=%F", f"--account={account}", f"--name={NAME}",
+        "squeue", "--noheader", "--format=%F %u", f"--account={account}",
         "--states=PENDING,CONFIGURING,RUNNING,COMPLETING,SUSPENDED,STOPPED,REQUEUED",
     )  # fmt: skip
     try:
@@ -90,7 +94,32 @@ def waiting(account: str, job_ids: Collection[int]) -> set[int] | None:
         return None
     if done.returncode:
         return None
-    return {int(word) for word in done.stdout.split() if word.isdecimal()} & set(job_ids)
+    rows = (line.split() for line in done.stdout.splitlines())
+    return {int(row[0]): row[1] for row in rows if len(row) == 2 and row[1] in boxes}
+
+
+def end_all(account: str, boxes: Collection[str]) -> None:
+    """Cancel whatever these accounts have, and wait until it is over. PracticumError when it does
+    not end in time."""
+    limit = time.monotonic() + ENDING
+    cancelled: set[int] = set()
+    while (there := left(account, boxes)) != {}:
+        for job, box in (there or {}).items():
+            if job not in cancelled:
+                cancel(box, job)
+                cancelled.add(job)
+        if time.monotonic() > limit:
+            what = "Slurm does not tell whether jobs of an earlier grading are left"
+            if there:
+                what = f"jobs of an earlier grading do not end ({', '.join(map(str, there))})"
+            raise PracticumError(f"{what}: look at squeue, then grade again")
+        time.sleep(LOOK)
+
+
+def waiting(account: str, boxes: Collection[str], job_ids: Collection[int]) -> set[int] | None:
+    """Which of these arrays have tasks that are not over; None: Slurm did not tell."""
+    found = left(account, boxes)
+    return None if found is None else set(found) & set(job_ids)
 
 
 def states(box: str, account: str, since: int, job_id: int) -> dict[int, JobState]:

@@ -4,7 +4,6 @@ Runs on the login node as grader-NAME. All that is known is in files, so it may 
 moment and started again::
 
     grading/lock                          held while it runs, for the whole course
-    grading/jobs                          {box: [each array's job id]}, while they run
     grading/assignments/A/STUDENT.json    Entry: of which submission, how far, why not
     grading/sanitized/STUDENT/ASSIGNMENT  what grade_book made of the submission
     accounting/ASSIGNMENT/STUDENT.json    a snapshot, once the student's deadline is over
@@ -12,25 +11,27 @@ moment and started again::
 Students go to the cluster in waves, small ones first, so that slots work while the next are still
 being prepared. A slot's arrays wait for one another: one submission at a time runs as its account.
 
-A student whose submission and tests are the ones that were graded is left alone. Anything else
-first takes back what an earlier grading gave, so an old grade never stands for a new submission.
+A student is left alone whose submission and tests are the ones that were graded, with the same
+deadline, limits and settings. Anything else first takes back what an earlier grading gave, so an
+old grade never stands for a new submission.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.errors import PracticumError
 from cluster.slurm_text import JobState
-from coursework import gradejobs, merging, staging
-from coursework.accounting import Accounting
+from coursework import gradejobs, grades, merging, staging
+from coursework.accounting import Accounting, Window
 from coursework.clustercells import BrokenTestError, error, outputs_of, verdict_of
 from coursework.clustertests import Work
 from coursework.grade_state import Entry, Places, alone, digest, entries, handed_in, write
@@ -70,14 +71,18 @@ class Watcher(Protocol):
     def done(self, entry: Entry) -> None: ...
 
 
-AccountingOf = Callable[[str], Accounting]
+class Records(Protocol):
+    """A student's jobs, and from when until when they count. Both raise PracticumError."""
+
+    def window(self, student: str) -> Window: ...
+    def __call__(self, student: str) -> Accounting: ...
 
 
 class Grading:
     """One run for one assignment."""
 
     def __init__(
-        self, places: Places, assignment: str, accounting: AccountingOf, watcher: Watcher
+        self, places: Places, assignment: str, accounting: Records, watcher: Watcher
     ) -> None:
         self.places, self.assignment = places, assignment
         self.accounting, self.watcher = accounting, watcher
@@ -101,13 +106,15 @@ class Grading:
         self.folder.mkdir(parents=True, exist_ok=True)
         # One run for a course: two at once would share the grading accounts.
         with alone(self.places.state / "lock", self.places.course):
-            self._end_old_jobs()
+            # Of a run that was killed: one of its tasks would end this run's, as it begins.
+            gradejobs.end_all(self.places.course, self.places.boxes)
+            self._remove_staged()
             self.book = Book(self.places)
             try:
                 self._grade(students, again=again)
             finally:
                 self.book.close()
-                self._end_old_jobs()
+                self._clear_up()
         return self.results
 
     def _grade(self, students: Sequence[str], *, again: bool) -> None:
@@ -119,6 +126,7 @@ class Grading:
                 f"no submission of {', '.join(unknown)} for {self.assignment} has been collected"
             )
         before = entries(self.places, self.assignment)
+        self.late = grades.lateness(self.places.root / "gradebook.db", self.assignment)
         wanted: list[str] = []
         skipped: list[str] = []
         for student in students or known["students"]:
@@ -150,21 +158,32 @@ class Grading:
         return any(merging.needs_kernel(tests) for tests in self.tests[student].values())
 
     def _digest(self, student: str) -> str:
+        """Of all that a grade rests on. Deadlines say which jobs count and what is late, settings
+        what that costs."""
         root = self.places.root
+        settings = root / "nbgrader_config.py"
+        terms = {
+            "window": asdict(self.accounting.window(student)),
+            "late": self.late.get(student, self.late[""]),
+            "limits": asdict(self.places.limits),
+            "settings": settings.read_text(errors="replace") if settings.is_file() else "",
+        }
         return digest(
             root / "submitted" / student / self.assignment,
             root / "source" / self.assignment,
             root / "release" / self.assignment,
+            terms=json.dumps(terms, sort_keys=True),
         )
 
     def _sanitize(self, student: str) -> bool:
         self.watcher.phase(student, "sanitizing")
         try:
-            self.book.ask("void", self.assignment, student=student)
+            # first, or a run that is killed here leaves an entry of a grade that is gone
             (self.folder / f"{student}.json").unlink(missing_ok=True)
+            self.book.ask("void", self.assignment, student=student)
             answer = self.book.ask("sanitize", self.assignment, student=student)
         except PracticumError as problem:
-            self._tell(student, "waiting", f"cannot be graded: {problem}")
+            self._tell(student, "waiting", f"cannot be graded: {problem}; grade again")
             return False
         self.broken[student] = [str(sentence) for sentence in answer["broken"]]
         self.tests[student] = merging.read_tests(answer)
@@ -197,7 +216,6 @@ class Grading:
             before = self.jobs.setdefault(box, [])
             job = gradejobs.submit(self._wanted(box, run, share, before[-1] if before else 0))
             before.append(job)
-            write(self.places.state / "jobs", self.jobs)
             for task, chunk in enumerate(chunks):
                 self.sent |= dict.fromkeys(chunk.students, Sent(box, job, task, chunk))
         self.running.difference_update(students)
@@ -269,7 +287,7 @@ class Grading:
             if not over and now - asked > ASK:
                 asked = now
                 jobs = {sent.job for sent in self.sent.values()}
-                left = gradejobs.waiting(self.places.course, jobs)
+                left = gradejobs.waiting(self.places.course, self.places.boxes, jobs)
                 over = now if left is not None and not left else 0.0
             time.sleep(LOOK if self.sent else 0)
         missing, self.sent = self.sent, {}
@@ -326,8 +344,9 @@ class Grading:
         try:
             answer = self.book.ask("merge", self.assignment, student=student, outputs=outputs)
         except PracticumError as problem:
-            self.book.ask("void", self.assignment, student=student)
-            self._tell(student, "waiting", f"cannot be merged: {problem}")
+            with contextlib.suppress(PracticumError):  # the next run takes back what is there
+                self.book.ask("void", self.assignment, student=student)
+            self._tell(student, "waiting", f"cannot be merged: {problem}; grade again")
             return
         reason = "; ".join(part for part in (failure, *broken) if part)
         self._tell(student, "failed" if reason else "graded", reason, answer)
@@ -379,19 +398,15 @@ class Grading:
         self.results[student] = entry
         self.watcher.done(entry)
 
-    def _end_old_jobs(self) -> None:
-        """Arrays and folders that a killed run left: its results would be of another nonce."""
-        path = self.places.state / "jobs"
-        try:
-            jobs = json.loads(path.read_text())
-        except (OSError, ValueError):
-            jobs = {}
-        known = {job: box for box, made in jobs.items() if box in self.places.boxes for job in made}
-        alive = gradejobs.waiting(self.places.course, known) if known else set()
-        for job in known if alive is None else alive:
-            gradejobs.cancel(known[job], job)
-        for box in self.places.boxes:
-            for left in (self.places.staging / box).glob("*"):
-                shutil.rmtree(left, ignore_errors=True)
+    def _clear_up(self) -> None:
+        """End what still waits or runs, without waiting for its end, and remove its folders."""
+        left = gradejobs.left(self.places.course, self.places.boxes)
+        if left is None:
+            left = {job: box for box, made in self.jobs.items() for job in made}
+        for job, box in left.items():
+            gradejobs.cancel(box, job)
+        self._remove_staged()
+
+    def _remove_staged(self) -> None:
+        staging.clear(self.places.staging / box for box in self.places.boxes)
         shutil.rmtree(self.places.state / "to-run", ignore_errors=True)
-        path.unlink(missing_ok=True)

@@ -64,6 +64,8 @@ def wanted_unit(places: Layout) -> str:
 [Unit]
 Description=practicum: grading for formgrader of {places.course.name}
 RequiresMountsFor={places.root}
+# a start that fails is tried again, after a pause of its own
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot

@@ -205,14 +205,23 @@ def roster(cluster: Cluster, course: Course) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
+def server_config(places: Layout) -> str:
+    """The kernel of notebooks that the instructors write."""
+    own = {"default_kernel_name": places.course.kernel} if places.course.kernel else {}
+    return json.dumps({"MappingKernelManager": own}) + "\n"
+
+
 def course(cluster: Cluster, places: Layout) -> list[Resource]:
     """One course's configuration and spooler. An archived one keeps it: for what is given back."""
     unit = places.spool_unit
-    restart = (f"restart:{unit}",)
+    restart, formgrader = (f"restart:{unit}",), (f"restart:{places.formgrader_unit}",)
     state = places.course.model_dump_json()
     return [
         Directory(path=places.config),
-        file(f"{places.config}/nbgrader_config.py", nbgrader_config(places)),
+        # formgrader reads these once: whom it collects from and shows, and its kernel
+        file(f"{places.config}/nbgrader_config.py", nbgrader_config(places), notify=formgrader),
+        file(f"{places.config}/jupyter_server_config.json", server_config(places),
+             notify=formgrader),
         # addresses are nobody else's matter
         file(places.roster, roster(cluster, places.course), owner=places.course.grader, mode=0o400),
         # Jupyter's own mark, without which it writes one here once a kernel has run, and fails
@@ -223,7 +232,7 @@ def course(cluster: Cluster, places: Layout) -> list[Resource]:
         file(f"/etc/systemd/system/{unit}.service", spool_unit(places), notify=restart),
         Service(service=f"{unit}.socket"),
         Service(service=unit),
-    ]
+    ]  # fmt: skip
 
 
 def formgrader(context: Context, places: Layout) -> list[Resource]:

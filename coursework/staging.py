@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +152,13 @@ def read_out(path: Path, limit: int = MAX_RESULT) -> bytes | None:
         if about.st_size > limit:
             raise ValueError(f"{path.name} has {about.st_size >> 20} MB")
         return file.read(limit + 1)[:limit]
+
+
+def clear(folders: Iterable[Path]) -> None:
+    """All chunks of these slots."""
+    for folder in folders:
+        for left in folder.glob("*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def remove(chunk: Chunk) -> None:

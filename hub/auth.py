@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
-from traitlets import List, Unicode
+from traitlets import Dict, List, Unicode
 
 from spawners.options import groups_of
 
@@ -41,6 +41,28 @@ def admission(
     return Admission(groups=tuple(sorted(mine)))
 
 
+NO_COURSE = "students::none"  # no unix group, and no course, is called like this
+
+
+def students_of(course: str) -> str:
+    """The hub's own group of a course's students, without its instructors."""
+    return f"students:{course}"
+
+
+def as_student(
+    groups: Iterable[str], students: Iterable[str], courses: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The hub's own groups of somebody in these of the system's: by them instructors are given
+    students. ``courses``: {course: (its group, its teachers' group)} of those that are open."""
+    mine = set(groups)
+    learns = [
+        students_of(name)
+        for name, (everyone, teachers) in courses.items()
+        if everyone in mine and teachers not in mine
+    ]
+    return tuple(learns) or ((NO_COURSE,) if mine.intersection(students) else ())
+
+
 class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
     """PAM says whether the password is right, the groups say whether there is a place.
 
@@ -52,11 +74,17 @@ class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
     known_groups = List(Unicode(), help="Groups of cluster.toml").tag(config=True)
     welcome_groups = List(Unicode(), help="Their members may have sessions").tag(config=True)
     kept_out_groups = List(Unicode(), help="Their members may not").tag(config=True)
+    student_groups = List(Unicode(), help="Groups of students").tag(config=True)
+    courses = Dict(help="Open courses: {name: [its group, its teachers']}").tag(config=True)
 
     def admission(self, name: str) -> Admission:
         """KeyError when there is no such account."""
         groups = [group for group in groups_of(name) if group in self.known_groups]
         return admission(name, groups, welcome=self.welcome_groups, kept_out=self.kept_out_groups)
+
+    def groups_on_hub(self, decided: Admission) -> list[str]:
+        """The system's, and what the hub makes of them."""
+        return [*decided.groups, *as_student(decided.groups, self.student_groups, self.courses)]
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
         """None for a wrong name or password: the form says so. Raises HTTPError 403, with the
@@ -71,7 +99,7 @@ class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
         if decided.refusal:
             self.log.warning("Refused: %s", decided.refusal)
             raise web.HTTPError(403, decided.refusal)
-        return {"name": name, "groups": list(decided.groups)}
+        return {"name": name, "groups": self.groups_on_hub(decided)}
 
     async def refresh_user(
         self,
@@ -85,4 +113,4 @@ class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
             return False
         if decided.refusal:
             return False
-        return {"name": user.name, "groups": list(decided.groups)}
+        return {"name": user.name, "groups": self.groups_on_hub(decided)}

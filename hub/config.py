@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.courses import Course
 from cluster.errors import ConfigError
 from cluster.load import load_public
 from cluster.model import Cluster
 from cluster.secrets import derived
 from hub import pages, paths
+from hub.auth import NO_COURSE, students_of
 from lmod.shells import session_environment
 from spawners.setup import configure as configure_sessions
 
@@ -97,23 +99,25 @@ def _hub(config: Any, cluster: Cluster) -> None:
 
 
 def _instructors(cluster: Cluster) -> list[dict[str, Any]]:
-    """Instructors see who is there, and start and stop students' sessions, which run as those
-    students. They cannot enter them."""
+    """Instructors see who is there, and start and stop sessions of students who are in no course,
+    which run as those students. They cannot enter them. (Of a course's: _courses.)"""
     students, instructors = cluster.groups_with("student"), cluster.groups_with("instructor")
     if not students or not instructors:
         return []
-    of_students = ("list:users", "read:users:name", "read:users:activity", "servers")
     return [
         {
             "name": "instructor",
-            "description": "Instructors: start and stop the sessions of students",
-            "scopes": [
-                "admin-ui",
-                *(f"{scope}!group={group}" for group in students for scope in of_students),
-            ],
+            "description": "Instructors: start and stop the sessions of students in no course",
+            "scopes": _over_students(NO_COURSE),
             "groups": list(instructors),
         }
     ]
+
+
+def _over_students(group: str) -> list[str]:
+    """To list them, and to start and stop their sessions."""
+    scopes = ("list:users", "read:users:name", "read:users:activity", "servers")
+    return ["admin-ui", *(f"{scope}!group={group}" for scope in scopes)]
 
 
 def _proxy(config: Any, cluster: Cluster, token: str) -> None:
@@ -135,6 +139,8 @@ def _people(config: Any, cluster: Cluster) -> None:
     ]
     own.welcome_groups = [*cluster.groups_with("student"), *cluster.groups_with("instructor")]
     own.kept_out_groups = list(cluster.groups_with("admin"))
+    own.student_groups = list(cluster.groups_with("student"))
+    own.courses = {course.name: [course.group, course.teachers] for course in _open(cluster)}
     own.service = paths.PAM_SERVICE
     own.open_sessions = False
     own.check_account = True
@@ -149,12 +155,27 @@ def _people(config: Any, cluster: Cluster) -> None:
 def _pages(config: Any, cluster: Cluster) -> None:
     config.JupyterHub.extra_handlers = list(pages.HANDLERS)
     config.JupyterHub.template_paths = [str(paths.TEMPLATES)]
-    config.JupyterHub.template_vars = {"cluster_name": cluster.cluster.name}
+    config.JupyterHub.template_vars = {
+        "cluster_name": cluster.cluster.name,
+        "taught": {course.teachers: _links(course) for course in cluster.courses},
+    }
+
+
+def _links(course: Course) -> dict[str, str]:
+    """What its instructors find on the hub's home page."""
+    place = f"/services/{course.formgrader}"
+    return {
+        "name": course.name,
+        "title": course.title or course.name,
+        "class": f"{place}/class",
+        "formgrader": f"{place}/",
+    }
 
 
 def _courses(config: Any, cluster: Cluster, secret: str) -> None:
     """Each course's formgrader, an external service: a unit of its own as the course's grader.
-    Its own token may do nothing; the course's instructors may reach it, and nobody else."""
+    Its own token may do nothing; the course's instructors may reach it, and nobody else. They, and
+    no other course's, start and stop the sessions of its students, while it is open."""
     hub = config.JupyterHub
     hub.services = [
         {
@@ -169,12 +190,19 @@ def _courses(config: Any, cluster: Cluster, secret: str) -> None:
     hub.load_roles += [
         {
             "name": course.teachers,
-            "description": f"Instructors of {course.name}: its formgrader",
-            "scopes": [f"access:services!service={course.formgrader}"],
+            "description": f"Instructors of {course.name}: its formgrader, its students' sessions",
+            "scopes": [
+                f"access:services!service={course.formgrader}",
+                *(_over_students(students_of(course.name)) if course in _open(cluster) else ()),
+            ],
             "groups": [course.teachers],
         }
         for course in cluster.courses
     ]
+
+
+def _open(cluster: Cluster) -> list[Course]:
+    return [course for course in cluster.courses if course.state == "open"]
 
 
 def _sessions(config: Any, cluster: Cluster) -> None:

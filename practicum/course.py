@@ -51,6 +51,12 @@ def create(  # noqa: PLR0913, PLR0917  each is an option
     students: Students = None,
     title: Annotated[str, typer.Option("--title", help="Its name in full.")] = "",
     slots: Annotated[int, typer.Option("--slots", help="Submissions graded at once.")] = 2,
+    kernel: Annotated[
+        str, typer.Option("--kernel", help="Of its people's new notebooks.", metavar="KERNEL")
+    ] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", help="Offered to its people first.", metavar="PROFILE")
+    ] = "",
     with_assignments: Annotated[
         bool, typer.Option("--with-assignments", help="Put practicum's own assignments in.")
     ] = False,
@@ -78,6 +84,7 @@ def create(  # noqa: PLR0913, PLR0917  each is an option
     values: dict[str, Any] = {"name": name, "uid": uid}
     values |= {"title": title} if title else {}
     values |= {"instructors": instructor, "slots": slots}
+    values |= {key: value for key, value in (("kernel", kernel), ("profile", profile)) if value}
     # what is wrong with the course is told before accounts are made for it
     tried(file, with_course(_text(file), values))
     names = _import(file, students, name) if students else []
@@ -195,6 +202,8 @@ def show(name: Name, file: File = DEFAULT_FILE, json: Json = False) -> None:
         ("folder", str(places.root)),
         ("grader", one.grader),
         ("graded at once", str(one.slots)),
+        ("kernel", one.kernel or "the usual one"),
+        ("profile", one.profile or "none of its own"),
         ("formgrader", f"http://{places.login}:{port}{places.formgrader_prefix}formgrader"),
     ):
         typer.echo(f"{label:<15} {value}")

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.courses import Course
 from cluster.model import Profile
 from cluster.values import seconds
 
@@ -42,11 +43,12 @@ class Choice:
     modules: tuple[str, ...] = ()
 
 
-def arguments(choice: Choice) -> tuple[str, ...]:
-    """The server's arguments that a choice makes."""
-    if not choice.kernel:
-        return ()
-    return (f"--MultiKernelManager.default_kernel_name={choice.kernel}",)
+def arguments(choice: Choice, usual_kernel: str = "") -> tuple[str, ...]:
+    """The server's arguments that a choice makes. ``usual_kernel``: where none was chosen; ""
+    leaves it to Jupyter."""
+    kernel = choice.kernel or usual_kernel
+    # the class that the environment's own file names (kernels.kernelspec): it beats its base class
+    return (f"--MappingKernelManager.default_kernel_name={kernel}",) if kernel else ()
 
 
 def groups_of(user: str) -> frozenset[str]:
@@ -61,9 +63,20 @@ def groups_of(user: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def offered(profiles: Sequence[Profile], groups: Collection[str]) -> tuple[Profile, ...]:
-    """The profiles that members of these groups may choose, in the file's order."""
-    return tuple(item for item in profiles if not item.groups or set(item.groups) & set(groups))
+def offered(
+    profiles: Sequence[Profile], groups: Collection[str], courses: Sequence[Course] = ()
+) -> tuple[Profile, ...]:
+    """The profiles that members of these groups and open courses may choose, in the file's order;
+    those of their courses come first."""
+    own = {course.profile for course in courses}
+    first = [item for item in profiles if item.name in own]
+    rest = [item for item in profiles if not item.groups or set(item.groups) & set(groups)]
+    return (*first, *(item for item in rest if item not in first))
+
+
+def usual_kernel(kernels: Collection[str], courses: Sequence[Course]) -> str:
+    """Of somebody in these open courses who sees these kernels: the first that a course names."""
+    return next((one.kernel for one in courses if one.kernel in kernels), "")
 
 
 def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ import pwd
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.courses import Course
 from cluster.model import Kernel, NodeRole, Profile
 from cluster.values import seconds
 from spawners import (
@@ -77,7 +78,15 @@ class PracticumSpawner(RunningSession):
                 reason="account",
                 status_code=403,
             ) from None
-        return options.offered(self.cluster.profiles, groups)
+        return options.offered(self.cluster.profiles, groups, self._courses())
+
+    def _courses(self) -> tuple[Course, ...]:
+        mine = self.cluster.courses_of(self.user.name)
+        return tuple(course for course in mine if course.state == "open")
+
+    def _arguments(self) -> tuple[str, ...]:
+        usual = options.usual_kernel([one.name for one in self.kernels()], self._courses())
+        return options.arguments(self._chosen(), usual)
 
     def kernels(self) -> list[Kernel]:
         """Those that this user sees."""
@@ -265,7 +274,7 @@ class PracticumSpawner(RunningSession):
         self._news.set()
         return {
             "env": handover.session_env(self.get_env(), set(self.environment)),
-            "args": [str(arg) for arg in [*self.get_args(), *options.arguments(self._chosen())]],
+            "args": [str(arg) for arg in [*self.get_args(), *self._arguments()]],
             "seconds": seconds(self._chosen().time),
             "modules": list(self._chosen().modules),
             "extensions": [

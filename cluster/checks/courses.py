@@ -21,6 +21,7 @@ def courses(cluster: Cluster) -> Iterator[Problem]:
         yield from _numbers(cluster, here, course)
         yield from _names(cluster, here, course)
         yield from _graded(cluster, here, course)
+        yield from _offered(cluster, here, course)
 
 
 def _people(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
@@ -69,6 +70,9 @@ def _names(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
     kernels = [kernel.name for kernel in cluster.kernels]
     if course.kernel and course.kernel not in kernels:
         yield Problem((*here, "kernel"), unknown(course.kernel, kernels, "kernel"))
+    profiles = [profile.name for profile in cluster.profiles]
+    if course.profile and course.profile not in profiles:
+        yield Problem((*here, "profile"), unknown(course.profile, profiles, "profile"))
     partitions = [part.name for part in cluster.partitions]
     if course.partition and course.partition not in partitions:
         yield Problem((*here, "partition"), unknown(course.partition, partitions, "partition"))
@@ -90,4 +94,16 @@ def _graded(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
                 (*here, "partition"),
                 f"submissions cannot be graded in {part.name}, which takes only "
                 f"{', '.join(part.groups)}: name one that is for everyone",
+            )
+
+
+def _offered(cluster: Cluster, here: Place, course: Course) -> Iterator[Problem]:
+    """Nobody is offered what their partition refuses."""
+    closed = {part.name: part.groups for part in cluster.partitions if part.groups}
+    for profile in cluster.profiles:
+        if profile.name == course.profile and profile.partition in closed:
+            yield Problem(
+                (*here, "profile"),
+                f"{profile.name} is in partition {profile.partition}, which takes only "
+                f"{', '.join(closed[profile.partition])}: name one that is for everyone",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,31 +88,70 @@ class Course:
 
 @contextmanager
 def courses(
-    lab: Any, run_on: Any, *made: tuple[str, list[str], list[str]], with_assignments: bool = False
+    lab: Any,
+    run_on: Any,
+    *made: tuple[str, list[str], list[str]],
+    with_assignments: bool = False,
+    more: tuple[str, ...] = (),
+    staff: tuple[str, ...] = (),
 ) -> Iterator[list[Any]]:
-    """Courses (name, instructors, students), applied; afterwards the lab is as it was."""
+    """Courses (name, instructors, students), applied; afterwards the lab is as it was, people whom
+    it did not have gone. ``more``: words for each ``course create``; ``staff``: instructors whom
+    the lab does not have."""
     how = ["--yes", "--with-assignments"] if with_assignments else ["--no-apply"]
     path: Path = lab.cluster_toml
     before = {one: one.read_bytes() for one in (path, secrets_path(path))}
     words = ["--file", str(path)]
+    there = new_files(path)
     try:
+        if staff:
+            roster = path.parent / "staff.csv"
+            roster.write_text("username\n" + "".join(f"{one}\n" for one in staff))
+            assert not practicum(["user", "import", str(roster), "--group", "instructors", *words])
+            roster.unlink()
         for name, instructors, students in made:
             roster = path.parent / f"{name}.csv"
             roster.write_text("username\n" + "".join(f"{one}\n" for one in students))
             teachers = [word for one in instructors for word in ("--instructor", one)]
             assert not practicum(["course", "create", name, *teachers, "--students", str(roster),
-                                  *how, *words])  # fmt: skip
+                                  *how, *more, *words])  # fmt: skip
             roster.unlink()
         if not with_assignments:
             apply(path)
         yield [Course(run_on, name) for name, _instructors, _students in made]
     finally:
-        gone = load(path).courses
+        was = load(path)
         for one, content in before.items():
             one.write_bytes(content)
+        for one in new_files(path) - there:
+            one.unlink()
         apply(path)
-        for course in gone:
+        for course in was.courses:
             clear(lab, run_on, course)
+        forget(lab, run_on, was)
+
+
+def new_files(path: Path) -> set[Path]:
+    """What importing people writes: accounts, and cards with passwords."""
+    return {*path.parent.glob("users/*"), *secrets_path(path).parent.glob("handouts/*")}
+
+
+def card(path: Path, name: str) -> str:
+    """The initial password on somebody's card."""
+    pages = [one.read_text() for one in secrets_path(path).parent.glob("handouts/*.html")]
+    found = re.findall(
+        rf"<code>{name}</code></dd>\s*<dt>Password</dt><dd><code>([^<]+)<", "".join(pages)
+    )
+    return str(found[-1])
+
+
+def forget(lab: Any, run_on: Any, was: Any) -> None:
+    """People who came for a test; their accounts are only closed by apply."""
+    known = {one.name for one in load(lab.cluster_toml).users}
+    for name in [one.name for one in was.users if one.name not in known]:
+        for node in lab.nodes:
+            run_on(node.name, ["userdel", name])
+        run_on("login", ["rm", "-rf", f"/home/{name}"])
 
 
 def apply(path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from courses import apply, courses
+from student import alive
 
+from cluster.edit_courses import changed
 from cluster.load import load
 from kernels.role import ROOM
 from practicum.cli import run as practicum
@@ -23,7 +25,12 @@ KERNELSPEC = "/nfs/envs/server/current/bin/jupyter-kernelspec"
 LIMIT = 600
 
 
-def test_members_see_the_courses_kernel(lab: Any, run_on: Any) -> None:
+def usual(who: Any, server: str) -> str:
+    """The kernel of new notebooks there."""
+    return str(who.web.get(f"{server}/api/kernelspecs", timeout=60).json()["default"])
+
+
+def test_members_see_the_courses_kernel(lab: Any, run_on: Any, student: Any) -> None:
     path: Path = lab.cluster_toml
 
     def sees(user: str, node: str = "node01") -> bool:
@@ -42,7 +49,16 @@ def test_members_see_the_courses_kernel(lab: Any, run_on: Any) -> None:
             assert {who: sees(who) for who in ("ada", "ines", "ben")} == {
                 "ada": True, "ines": True, "ben": False,
             }  # fmt: skip
+            path.write_text(changed(path.read_text(), "hpc101", {"kernel": "own"}))
             apply(path)  # graders become members of a group that a kernel is for
+            ines, ada = student("ines"), student("ada")
+            formgrader = f"{lab.hub_url}/services/formgrader-hpc101"
+            ines.web.get(f"{formgrader}/class", timeout=60)
+            assert usual(ines, formgrader) == "own"
+            last, _ = ada.outcome(profile="small")
+            assert last.get("ready") and alive(ada), last
+            assert usual(ada, f"{ada.hub}/user/ada") == "own"
+            ada.stop()
             for who, whether in (("hpc101", True), ("phys", False)):
                 assert sees(f"grader-{who}", "login") is whether
                 assert sees(f"gradebox-{who}-01") is whether

@@ -334,6 +334,18 @@ def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None
     assert queue == "" or "CG" in queue, queue
 
 
+def test_a_job_that_a_killed_run_left_ends_before_anything_is_graded(
+    grader: Grader, run_on: Any
+) -> None:
+    """As when it was killed before it knew the job's number."""
+    sbatch = ["sudo", "-n", "-u", "gradebox-grd-01", "/usr/bin/sbatch", "--parsable", "--chdir=/",
+              "--account=grd", "--output=/dev/null", "--time=5"]  # fmt: skip
+    orphan = grader.as_grader(*sbatch, input="#!/bin/sh\nsleep 300\n").stdout.strip()
+    assert grader.grade("slow", "--student", "s1", "--again")["by"]["s1"]["score"] == 3.5
+    shown = ["sacct", "-n", "-X", "-P", "-j", orphan, "--format=State"]
+    assert run_on("login", shown).stdout.startswith("CANCELLED")
+
+
 def test_marks_from_the_accounting(grader: Grader, run_on: Any) -> None:
     """ada worked, ben slept under the right name: the name earns nothing."""
     grader.hand_in("jobs", {"ada": {"answer": GOOD}, "ben": {"answer": GOOD}})
@@ -348,3 +360,7 @@ def test_marks_from_the_accounting(grader: Grader, run_on: Any) -> None:
     assert found["ben"]["score"] == 3.5, grader.autograded("ben", "jobs")
     assert "sleep" in grader.autograded("ben", "jobs")
     assert "a name in the script" in grader.autograded("ada", "jobs")
+    # a deadline that has changed since: her job was too late
+    assert grader.grade("jobs")["graded"] == []
+    grader.course.teach("due", "grd", "jobs", "2020-01-01T00:00")
+    assert grader.grade("jobs")["by"]["ada"]["score"] == 3.5

@@ -40,9 +40,26 @@ def test_a_course_from_a_roster_makes_accounts_for_new_people_alone(file, tmp_pa
     assert create(file) == 2  # there already
 
 
+def test_a_course_has_a_kernel_and_a_profile(file, capsys) -> None:
+    file.write_text(
+        BASE + '[[kernels]]\nname = "mpi"\ntitle = "MPI"\n'
+        '[[profiles]]\nname = "big"\ntitle = "Big"\npartition = "batch"\ngroups = ["teachers"]\n'
+    )
+    assert create(file, "--kernel", "mpi", "--profile", "big") == 0
+    (course,) = load(file).courses
+    assert (course.kernel, course.profile) == ("mpi", "big")
+    capsys.readouterr()
+    assert practicum(["course", "show", "hpc", "-f", str(file)]) == 0
+    assert {"kernel          mpi", "profile         big"} <= set(
+        capsys.readouterr().out.splitlines()
+    )
+
+
 @pytest.mark.parametrize(
-    "words", [["--instructor", "nobody"], ["--instructor", "ada"], ["--slots", "0"]]
-)
+    "words",
+    [["--instructor", "nobody"], ["--instructor", "ada"], ["--slots", "0"], ["--kernel", "x"],
+     ["--profile", "x"]],
+)  # fmt: skip
 def test_what_cannot_be_leaves_everything_as_it_was(file, tmp_path, words) -> None:
     roster = tmp_path / "roster.csv"
     roster.write_text("username\nzoe\n")

@@ -100,6 +100,7 @@ def test_a_course_and_its_places(tmp_path) -> None:
         ({"students": ["adda"]}, "did you mean ada"),
         ({"students": ["root2"]}, "is an admin"),
         ({"kernel": "julia"}, "no kernel julia"),
+        ({"profile": "big"}, "no profile big"),
         ({"partition": "bach"}, "did you mean batch"),
         ({"slots": 0}, "at least 1"),
     ],
@@ -121,6 +122,11 @@ group = "{group}"
 name = "few"
 nodes = "ALL"
 groups = ["teachers"]
+[[profiles]]
+name = "staff"
+title = "Staff"
+partition = "few"
+groups = ["teachers"]
 """
 
 
@@ -130,6 +136,7 @@ groups = ["teachers"]
         ("teachers", {"kernel": "own"}, "for teachers alone: .*course-hpc"),
         ("teach-hpc", {"kernel": "own"}, "for teach-hpc alone"),
         ("course-hpc", {"partition": "few"}, "takes only teachers"),
+        ("course-hpc", {"profile": "staff"}, "staff is in partition few, .*only teachers"),
     ],
 )
 def test_submissions_can_be_graded_where_and_with_what_is_named(

@@ -121,7 +121,11 @@ def test_the_hub_lets_instructors_in_and_its_service_do_nothing(cluster) -> None
     assert hub.services[0]["api_token"] != hub.services[1]["api_token"]
     assert service["url"] == "http://127.0.0.1:800"
     assert hub.load_roles[0]["groups"] == ["teach-hpc"]
-    assert hub.load_roles[0]["scopes"] == ["access:services!service=formgrader-hpc"]
+    scopes = hub.load_roles[0]["scopes"]
+    assert [one for one in scopes if "access" in one] == ["access:services!service=formgrader-hpc"]
+    assert "servers!group=students:hpc" in scopes
+    # of an archived one there is formgrader, and nothing else
+    assert hub.load_roles[1]["scopes"] == ["access:services!service=formgrader-old"]
     assert not [role for role in hub.load_roles if "services" in role]
 
 
@@ -132,6 +136,18 @@ def test_slurm_has_an_account_for_each_course(cluster) -> None:
     assert wanted["users"]["grader-hpc"] == ["class", "hpc"]
     assert wanted["users"]["gradebox-hpc-01"] == ["hpc"]
     assert wanted["users"]["ben"] == ["class", "hpc"]  # of an archived course no more
+
+
+def test_formgrader_begins_anew_with_its_people_and_kernel(cluster) -> None:
+    made = declared(cluster, "login")
+    for name in ("nbgrader_config.py", "jupyter_server_config.json"):
+        one = made[f"file:/etc/practicum/courses/hpc/{name}"]
+        assert one.notify == ("restart:practicum-formgrader-hpc",)
+    kernels = [{"name": "python3", "title": "Python"}, {"name": "mpi", "title": "MPI"}]
+    courses = [{**COURSES[0], "kernel": "mpi"}]
+    made = declared(sample(users=PEOPLE, courses=courses, kernels=kernels), "login")
+    text = made["file:/etc/practicum/courses/hpc/jupyter_server_config.json"].content
+    assert json.loads(text) == {"MappingKernelManager": {"default_kernel_name": "mpi"}}
 
 
 def test_units_name_the_course_and_no_secret(cluster) -> None:

@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from hub_sample import sample
 from jinja2 import DictLoader, Environment
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
+from coursework import grade_course, grade_wanted, layout
 from coursework.grade_course import Events
 from coursework.grade_wanted import runs, wishes
+from coursework.grading_role import wanted_unit
 from coursework.session import grading, guard, named
 from coursework.session import progress as going
 
@@ -65,6 +69,66 @@ def test_strange_wishes_are_removed(tmp_path) -> None:
         (tmp_path / name).write_text(text)
     assert wishes(tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def asked_for(root, monkeypatch, *assignments: str):
+    """Pressed for these, and taken up; the course is hpc, its folder ``root``."""
+    course = {"name": "hpc", "uid": 50000, "instructors": ["ines"], "students": ["ada"]}
+    cluster = sample(courses=[course])
+    place = replace(layout.find(cluster, "hpc"), root=root)
+    monkeypatch.setattr(grade_wanted, "GATHER", 0)
+    for one in assignments:
+        grading.want(root, one)
+    grade_wanted.take_up(cluster, place)
+    folders = {one: root / "grading" / "assignments" / one for one in assignments}
+    return {one: page(one, going.read(at), going.entries(at)) for one, at in folders.items()}
+
+
+def test_nonsense_in_the_limits_is_said_on_the_page_and_may_be_mended(
+    tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "grading.json").write_text('{"cell_seconds": "many"}')
+    html = asked_for(tmp_path, monkeypatch, "ps1")["ps1"]
+    assert "Stopped: " in html and "cell_seconds must be a whole number" in html
+    assert not grading.asked(tmp_path, "ps1"), "it is asked for again when it is mended"
+    # one that runs is not talked over
+    folder = tmp_path / "grading" / "assignments" / "ps1"
+    first = Events(folder, loud=False)
+    first.begin(["ada"], [])
+    asked_for(tmp_path, monkeypatch, "ps1")
+    assert going.read(folder)["students"] == {"ada": "to do"}
+
+
+def test_whatever_ends_a_grading_is_said_and_the_next_is_graded(tmp_path, monkeypatch) -> None:
+    tried: list[str] = []
+
+    def run(self, *_words: object, **_more: object) -> None:
+        tried.append(self.assignment)
+        raise KeyError(self.assignment)
+
+    monkeypatch.setattr(grade_course.Grading, "run", run)
+    found = asked_for(tmp_path, monkeypatch, "ps1", "ps2")
+    assert sorted(tried) == ["ps1", "ps2"]
+    assert all("practicum itself failed (KeyError" in html for html in found.values())
+    assert not any((tmp_path / "grading" / "wanted").iterdir())
+
+
+def test_a_start_that_fails_keeps_what_was_asked_for_and_waits(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    """systemd starts it again at once, as often as it likes: the unit has no limit of starts."""
+    waited: list[float] = []
+    monkeypatch.setattr(grade_wanted.time, "sleep", waited.append)
+    monkeypatch.setattr(grade_wanted, "CLUSTER", tmp_path / "cluster.json")
+    before = os.umask(0o022)
+    try:
+        assert grade_wanted.main(["hpc"]) == 1
+    finally:
+        os.umask(before)  # other tests' files are for all
+    assert waited == [grade_wanted.PAUSE]
+    assert "cluster.json" in capsys.readouterr().err
+    cluster = sample(courses=[{"name": "hpc", "uid": 50000, "instructors": ["ines"]}])
+    assert "StartLimitIntervalSec=0" in wanted_unit(layout.find(cluster, "hpc"))
 
 
 def test_the_page_tells_and_escapes(tmp_path) -> None:

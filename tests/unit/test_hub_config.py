@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import jinja2
 import pytest
 from hub_sample import SECRETS, sample
+from jupyterhub import orm, scopes
 from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import ConfigurableHTTPProxy
 from jupyterhub.roles import get_default_roles
 from tornado import web
 from traitlets.config import Config
 
+from cluster.courses import Course
 from cluster.errors import ConfigError
 from hub import auth, config, paths
 from hub.app import PracticumHub
@@ -74,9 +76,77 @@ def test_nobody_has_more_than_the_usual_rights(applied: Config) -> None:
     # instructors start and stop students' sessions, and nothing lets them in
     assert instructor["groups"] == ["instructors"]
     assert all(
-        scope == "admin-ui" or scope.endswith("!group=students") for scope in instructor["scopes"]
+        scope == "admin-ui" or scope.endswith(f"!group={auth.NO_COURSE}")
+        for scope in instructor["scopes"]
     )
     assert not [scope for scope in instructor["scopes"] if "access" in scope or "admin:" in scope]
+
+
+PEOPLE = {  # and the system's groups that they are in
+    "ada": ["students", "course-hpc"], "ben": ["students", "course-phys"], "cleo": ["students"],
+    "dora": ["students", "course-old"], "eve": ["hpc", "course-hpc", "course-phys"],
+    "ines": ["instructors", "course-hpc", "teach-hpc", "course-old", "teach-old"],
+    "ivo": ["instructors", "course-phys", "teach-phys"],
+    "ivy": ["instructors", "course-phys", "teach-phys", "course-hpc"],
+    "otto": ["instructors"],
+}  # fmt: skip
+OVER = {
+    "ines": {"ada", "eve", "cleo", "dora", "ivy"},  # ivy learns there
+    "ivo": {"ben", "eve", "cleo", "dora"},
+    "otto": {"cleo", "dora"},
+    "ada": set(),
+}
+
+
+@pytest.fixture
+def hub_of_two_courses() -> Config:
+    courses = [
+        {"name": "hpc", "uid": 50000, "instructors": ["ines"]},
+        {"name": "phys", "uid": 50100, "instructors": ["ivo", "ivy"]},
+        {"name": "old", "uid": 50200, "instructors": ["ines"], "state": "archived"},
+    ]
+    groups = [
+        {"name": "students", "gid": 2000, "role": "student"},
+        {"name": "hpc", "gid": 2003, "role": "student"},
+        {"name": "instructors", "gid": 2001, "role": "instructor"},
+        {"name": "admins", "gid": 2002, "role": "admin"},
+    ]
+    found = Config()
+    config.apply(found, sample(courses=courses, groups=groups), SECRETS)
+    return found
+
+
+@pytest.mark.parametrize("who", OVER)
+def test_an_instructor_of_one_course_is_nobody_in_another(
+    hub_of_two_courses: Config, who: str
+) -> None:
+    """JupyterHub's own judgement, with its database, roles and groups."""
+    own = ClusterAuthenticator(config=hub_of_two_courses)
+    db = orm.new_session_factory("sqlite:///:memory:")()
+    groups: dict[str, orm.Group] = {}
+    users: dict[str, orm.User] = {}
+    for name, unix in PEOPLE.items():
+        users[name] = orm.User(name=name)
+        db.add(users[name])
+        decided = admission(name, unix, welcome=own.welcome_groups, kept_out=own.kept_out_groups)
+        assert not decided.refusal
+        for group in own.groups_on_hub(decided):
+            groups.setdefault(group, orm.Group(name=group)).users.append(users[name])
+    db.add_all(groups.values())
+    for role in hub_of_two_courses.JupyterHub.load_roles:
+        if "groups" in role:
+            made = orm.Role(name=role["name"], scopes=role["scopes"])
+            made.groups = [groups[group] for group in role["groups"] if group in groups]
+            db.add(made)
+    db.commit()
+    parsed = scopes.parse_scopes(scopes.get_scopes_for(users[who]))
+    for scope in ("servers", "list:users", "read:users:activity"):
+        over = {
+            name
+            for name, one in users.items()
+            if scope in parsed and scopes.check_scope_filter(parsed[scope], one, "user")
+        }
+        assert over - {who} == OVER[who], scope
 
 
 def test_without_students_nobody_instructs() -> None:
@@ -152,6 +222,7 @@ class Person:
     """Someone who is logged in, as far as the pages look."""
 
     name = "ada"
+    groups: ClassVar[list[Any]] = [{"name": "teach-hpc"}, {"name": "course-other"}]
     spawner: ClassVar[dict[str, Any]] = {}
 
     def all_spawners(self, *, include_default: bool) -> list[Any]:
@@ -184,6 +255,13 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
         "message": "ada is in the group admins.",
         "status_message": "ada is in the group admins.",
         "parsed_scopes": {},
+        "taught": {
+            f"teach-{one.name}": config._links(one)
+            for one in (
+                Course(name="hpc", uid=50000, instructors=("ada",), title="<HPC>"),
+                Course(name="other", uid=50100, instructors=("ines",)),
+            )
+        },
         "failed": True,
         "failed_message": "Slurm refused the job: no <place>.",
     }
@@ -195,6 +273,9 @@ def test_templates_extend_the_stock_ones(name: str) -> None:
     assert "<title>&lt;lab&gt;</title>" in page
     assert "practicum-footer" in page
     assert "<lab>" not in page
+    if name == "home.html":
+        assert '<a href="/services/formgrader-hpc/class">' in page and "&lt;HPC&gt;" in page
+        assert "formgrader-other" not in page
     if name == "spawn_pending.html":
         assert 'const server = "spare"' in page  # its Cancel ends that one, not the default
     if name == "not_running.html":

@@ -12,11 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.courses import Course
 from cluster.model import Profile
 from cluster.values import seconds
 from spawners import options, script
 from spawners.form import form
-from spawners.options import KEYS, OptionError, choose, from_form, offered
+from spawners.options import (
+    KEYS,
+    OptionError,
+    arguments,
+    choose,
+    from_form,
+    offered,
+    usual_kernel,
+)
 from spawners.script import Session, render
 
 SESSION = Session(
@@ -159,6 +168,24 @@ def test_impossible_values(changes: dict[str, Any]) -> None:
 def test_only_what_the_groups_may_have_is_offered() -> None:
     assert offered([SMALL, LARGE], {"students"}) == (SMALL,)
     assert offered([SMALL, LARGE], {"staff"}) == (SMALL, LARGE)
+
+
+def course(**more: Any) -> Course:
+    return Course.model_validate({"name": "hpc", "uid": 50000, "instructors": ["ines"], **more})
+
+
+def test_a_course_offers_its_profile_first_and_its_kernel_where_none_is_chosen() -> None:
+    large, nothing = course(profile="large", kernel="mpi"), course(name="phys", uid=50100)
+    assert offered([SMALL, LARGE], {"students"}, [nothing, large]) == (LARGE, SMALL)
+    assert offered([SMALL, LARGE], {"staff"}, [large]) == (LARGE, SMALL)
+    usual = usual_kernel(["python3", "mpi"], [nothing, large])
+    assert arguments(choose({}, [SMALL]), usual) == (
+        "--MappingKernelManager.default_kernel_name=mpi",
+    )
+    chosen = choose({"kernel": "python3"}, [SMALL], ["python3", "mpi"])
+    assert arguments(chosen, usual) == ("--MappingKernelManager.default_kernel_name=python3",)
+    assert usual_kernel(["python3"], [large]) == "", "one that is hidden or gone"
+    assert arguments(choose({}, [SMALL])) == ()
 
 
 def test_nothing_chosen_is_the_first_profile() -> None:
