@@ -8,6 +8,7 @@ account, see the jobs in that account.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import subprocess
 import time
@@ -48,26 +49,38 @@ def grades(gradebook: Path) -> dict[tuple[str, str], tuple[float, int]]:
     return {(name, student): (score, by_hand or 0) for name, student, _n, by_hand, score in rows}
 
 
-def read_jobs(text: str) -> list[dict[str, str]]:
-    """sacct -P -X --format=User,JobID,State,Start,JobName. A name may hold anything, so it comes
-    last; lines that a name broken in two leaves behind are left out."""
+def read_jobs(text: str, mark: str = "|") -> list[dict[str, str]]:
+    """Lines of user, job, state, start and name with ``mark`` between them. A name may hold
+    anything, so it comes last; lines that a name broken in two leaves behind are left out."""
     found = []
     for line in text.splitlines():
-        user, job, state, started, *name = line.split("|", 4)
+        user, job, state, started, *name = [*line.split(mark, 4), "", "", ""]
         if job[:1].isdigit() and state:
             # "CANCELLED by 1000"
             found.append({
-                "user": user, "job": job, "state": state.split()[0], "started": started,
+                "user": user, "job": job, "state": state.split(maxsplit=1)[0],
+                "started": started,
                 "name": "".join(name)[:60],
             })  # fmt: skip
     return found
 
 
 def jobs(account: str) -> tuple[list[dict[str, str]], str]:
-    """The account's jobs of the last day, or why they are not known."""
+    """The account's jobs of the last day, or why they are not known. Those that wait are asked of
+    the controller: sacct leaves out what may not start yet, as what is held or depends on others.
+    """
+    mark = f"<{secrets.token_hex(8)}>"  # that no job's name can hold
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - SINCE_SECONDS))
-    argv = ["sacct", "-n", "-P", "-X", "-a", "-A", account, "-S", since,
-            "--format=User,JobID,State,Start,JobName"]  # fmt: skip
+    sacct = ["sacct", "-n", "-P", "-X", "-a", "-A", account, "-S", since, f"--delimiter={mark}",
+             "--format=User,JobID,State,Start,JobName"]  # fmt: skip
+    squeue = ["squeue", "-h", "-r", "-A", account, "-t", "PENDING,CONFIGURING,SUSPENDED",
+              "-o", mark.join(["%u", "%i", "%T", "%S", "%j"])]  # fmt: skip
+    past, trouble = asked(sacct, mark)
+    waiting, silence = asked(squeue, mark)
+    return [row for row in past if row["state"] not in WAITING] + waiting, trouble or silence
+
+
+def asked(argv: list[str], mark: str) -> tuple[list[dict[str, str]], str]:
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, errors="replace", timeout=SLURM_SECONDS,
@@ -77,7 +90,7 @@ def jobs(account: str) -> tuple[list[dict[str, str]], str]:
         return [], f"Slurm does not answer: {error}"
     if done.returncode:
         return [], f"Slurm does not answer: {done.stderr.strip()[:200]}"
-    return read_jobs(done.stdout), ""
+    return read_jobs(done.stdout, mark), ""
 
 
 def of_student(student: str, rows: list[dict[str, str]]) -> dict[str, Any]:

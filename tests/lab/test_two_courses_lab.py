@@ -143,11 +143,12 @@ def test_the_class_page_tells_how_the_class_stands(
 
     sbatch = f"sbatch --account=alpha --time=2 --mem=50 --job-name={name}"
     two.alpha.run_on("node01", ["bash", "-c", f"cd; {sbatch}"], user="ada", input=BAD)
-    # each has all cores of the one node, so that one waits for the other
-    both = (
-        f"cd; for _ in 1 2; do {sbatch} --cpus-per-task=4 --nodelist=node01 --wrap='sleep 99'; done"
+    # one runs, one waits for it, and one may not start yet
+    more = (
+        f"cd; job=$({sbatch} --parsable --wrap='sleep 99'); {sbatch} -d afterok:$job --wrap=true; "
+        f"{sbatch} --hold --wrap=true"
     )
-    two.alpha.shell("zoe", both)
+    two.alpha.shell("zoe", more)
     two.alpha.student("ada", "fetch", "alpha", "ps1")
     two.alpha.shell(
         "ada", "sed -i 's/raise NotImplementedError()/return x * x/' ~/alpha/ps1/*.ipynb"
@@ -160,7 +161,7 @@ def test_the_class_page_tells_how_the_class_stands(
     expect(page.get_by_text("1 of 2 handed in")).to_be_visible()
     failed = re.compile(rf"FAILED \d+; last: \d+ {name}")
     expect(row(page, "Jobs", "ada")).to_contain_text(failed, timeout=WAIT)
-    expect(row(page, "Jobs", "zoe").get_by_role("cell").nth(0)).to_have_text("1", timeout=WAIT)
+    expect(row(page, "Jobs", "zoe").get_by_role("cell").nth(0)).to_have_text("2", timeout=WAIT)
     expect(row(page, "Jobs", "zoe").get_by_role("cell").nth(1)).to_have_text("1", timeout=WAIT)
     two.alpha.run_on("login", ["scancel", "-u", "zoe"])
     until(lambda: not two.alpha.run_on("login", ["squeue", "-h", "-u", "zoe"]).stdout)
