@@ -3,6 +3,7 @@ otherwise named, so that somebody decides."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -219,7 +220,11 @@ def _directory(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
         run.ahead.files[real] = Seen("missing")
         run.ahead.files[run.host.at(path)] = Seen("missing")
 
-    return _removed(run, key, f"remove empty directory {path}", lambda: os.rmdir(real), foresee)
+    def act() -> None:
+        with contextlib.suppress(FileNotFoundError):  # what it was on is unmounted by now
+            os.rmdir(real)
+
+    return _removed(run, key, f"remove empty directory {path}", act, foresee)
 
 
 def _package(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:

@@ -14,6 +14,7 @@ from provisioning.agent.lock import Lock
 from provisioning.agent.packages import POLICY, POLICY_TEXT, Installed, _sentence
 from provisioning.agent.packages import Outcome as AptOutcome
 from provisioning.agent.record import DEFERRED, MANIFEST, PENDING
+from provisioning.agent.session import REMOVALS
 from provisioning.resources import (
     Command,
     Directory,
@@ -287,3 +288,16 @@ def test_the_agent_is_python_3_9() -> None:
     assert len(sources) > 10
     for source in sources:
         ast.parse(source.read_text(), feature_version=(3, 9))
+
+
+def test_a_folder_that_went_with_what_it_was_on_is_no_fault(tree: Scratch) -> None:
+    """As one in a mount that the same run takes off."""
+    tree.apply(Directory(path="/shared"), Directory(path="/shared/inner"))
+    session = tree.session({})
+    assert len(session.plan()["changes"]) == 2
+    tree.path("/shared/inner").rmdir()
+    tree.path("/shared").rmdir()
+    session.begin()
+    session.apply(REMOVALS, lambda _change: None, lambda: False)
+    session.finish()
+    assert tree.plan() == []

@@ -82,6 +82,7 @@ def test_the_commands_of_the_page(cluster_vms: Vms, served: dict[str, str]) -> N
     for command in typed:
         type_(command)
     assert "ext4" in vms.check_on("head", ["findmnt", "-no", "FSTYPE", "/srv/practicum"])
+    vms.apply()  # the last of them changed a quota back
     assert changes(vms.plan()) == []
     vms.until("head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text, 300)
     type_(off)
