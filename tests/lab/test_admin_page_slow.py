@@ -86,12 +86,15 @@ def test_the_controller_moves_with_its_queue(own: labs.LabInfo, type_: Run) -> N
     assert "--moved controller" in moving[-1].text
     for command in moving:
         type_(command)
-    states = on("login", ["squeue", "-h", "-o", "%i %T %r", "-S", "i"], user="ada").stdout
+    # by a log-in, which is told where the controller is
+    look = ["ssh", "-o", "BatchMode=yes", "login", "squeue", "-h", "-o", "'%i %T %r'", "-S", "i"]
+    states = on("node02", look, user="ada").stdout
     assert f"{running} RUNNING" in states and f"{waiting} PENDING JobHeldUser" in states, states
-    ping = on("login", ["scontrol", "ping"]).stdout
+    ping = on("node02", ["scontrol", "ping"]).stdout
     assert "at node01 is UP" in ping, ping
     assert on("login", ["systemctl", "is-active", "slurmctld"]).stdout.strip() != "active"
-    new = on("login", ["srun", "--chdir=/tmp", "hostname"], user="ben", timeout=120)
+    new = on("node02", ["ssh", "-o", "BatchMode=yes", "login", "srun --chdir=/tmp hostname"],
+             user="ben", timeout=120)  # fmt: skip
     assert new.stdout.startswith("node"), new.stderr
     assert on("node01", ["scancel", running, waiting]).returncode == 0
     run(Typed(0, "practicum status"), path.parent, surroundings(path.parent / "home"))

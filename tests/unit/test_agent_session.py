@@ -15,6 +15,7 @@ from provisioning.agent.packages import POLICY, POLICY_TEXT, Installed, _sentenc
 from provisioning.agent.packages import Outcome as AptOutcome
 from provisioning.agent.record import DEFERRED, MANIFEST, PENDING
 from provisioning.agent.session import REMOVALS
+from provisioning.agent.work import Change
 from provisioning.resources import (
     Command,
     Directory,
@@ -292,12 +293,17 @@ def test_the_agent_is_python_3_9() -> None:
 
 def test_a_folder_that_went_with_what_it_was_on_is_no_fault(tree: Scratch) -> None:
     """As one in a mount that the same run takes off."""
-    tree.apply(Directory(path="/shared"), Directory(path="/shared/inner"))
+    tree.apply(file("/etc/a", "1\n"), Directory(path="/shared"))
     session = tree.session({})
     assert len(session.plan()["changes"]) == 2
-    tree.path("/shared/inner").rmdir()
-    tree.path("/shared").rmdir()
     session.begin()
-    session.apply(REMOVALS, lambda _change: None, lambda: False)
+    made: list[Change] = []
+
+    def meanwhile(change: Change) -> None:
+        made.append(change)
+        if change.key == "file:/etc/a":
+            tree.path("/shared").rmdir()
+
+    session.apply(REMOVALS, meanwhile, lambda: False)
     session.finish()
-    assert tree.plan() == []
+    assert [change.key for change in made] == ["file:/etc/a", "directory:/shared"]

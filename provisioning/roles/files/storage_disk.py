@@ -66,15 +66,22 @@ def find(key: str, name: str) -> dict[str, object]:
     return dict(found[0])
 
 
+def content(exported: str) -> list[str]:
+    """What blkid found there, without what the table of partitions says of a partition."""
+    lines = [line.strip() for line in exported.splitlines() if "=" in line]
+    return [line for line in lines if not line.startswith(("DEVNAME=", "PART_ENTRY_"))]
+
+
 def make_empty(path: str, name: str) -> None:
     """Refusal unless nothing is on it and nobody uses it."""
     signatures = need("wipefs", "--no-act", "--parsable", path)
     rows = [row for row in signatures.splitlines() if row and not row.startswith("#")]
     if rows:
         raise RefusalError(f"disk {name} has {rows[0].split(',')[-1]} on it: it was not formatted")
-    probe = run("blkid", "-p", path)
-    if probe.returncode != NOTHING_FOUND:
-        said = (probe.stdout + probe.stderr).strip()
+    probe = run("blkid", "-p", "-o", "export", path)
+    found = content(probe.stdout)
+    if found or probe.returncode not in (0, NOTHING_FOUND):
+        said = ", ".join(found) or probe.stderr.strip()
         raise RefusalError(f"disk {name} is not empty ({said}): it was not formatted")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_EXCL))  # fails while anything holds it
