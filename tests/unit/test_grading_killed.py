@@ -63,7 +63,7 @@ class World:
             folder = self.root / "grading" / "sanitized" / student / assignment
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "hw.ipynb").write_text(json.dumps(BOOK))
-            answer = {"notebooks": {"hw": {"0": TEST}}}
+            answer = {"notebooks": {"hw": {"0": TEST}}, "broken": []}
         else:
             scores = {key: value for key, value in self.load("scores").items() if key != student}
             if do == "merge":
