@@ -113,16 +113,18 @@ async def test_a_start_without_a_word_is_the_last_one_again(hub: Setting) -> Non
 
 
 async def test_an_instructor_starts_a_students_session(hub: Setting) -> None:  # noqa: F811
-    """By the role that hub.config gives; it opens nobody's session, and nobody else's account."""
+    """One in no course, by the role that hub.config gives; it opens nobody's session, and nobody
+    else's account."""
     from hub_sample import sample
 
+    from hub.auth import NO_COURSE
     from hub.config import _instructors
 
     db = hub.app.db
     (declared,) = _instructors(sample())
     declared = {**declared, "groups": []}
     roles.create_role(db, declared)
-    group = orm.Group(name="students")
+    group = orm.Group(name=NO_COURSE)  # where the authenticator puts who is in no course
     db.add(group)
     group.users.append(hub.user().orm_user)
     ines = hub.user("ines")
@@ -144,7 +146,7 @@ async def test_an_instructor_starts_a_students_session(hub: Setting) -> None:  #
         "/users/carl/server",
         f"/users/{USER}/tokens",
         "/users/new",
-        "/groups/students/users",
+        f"/groups/{NO_COURSE}/users",
     ):
         answer = await hub.post(path, {}, token)
         assert answer.code in (403, 404), (path, answer.code)
