@@ -127,8 +127,11 @@ class _Sources:
         self._main = (path, lines)
         # (key, from this index on) -> file
         self._more: list[tuple[str, int, Path, Lines]] = []
-        for other in sorted({*people.files(path), *trial}):
-            self._join(other, trial.get(other))
+        # one file may be named from here and from its root
+        new = {other.resolve(): text for other, text in trial.items()}
+        there = {other.resolve(): other for other in [*trial, *people.files(path)]}
+        for place, other in sorted(there.items()):
+            self._join(other, new.get(place))
         for entry in _tables(self.data.get("kernels")):
             if isinstance(entry.get("lock"), str) and entry["lock"]:
                 entry["lock_text"] = _lock(path, entry["lock"])

@@ -80,6 +80,17 @@ def test_remove_keeps_the_number_for_who_comes_back(
     assert people.read_left(file) == {}
 
 
+def test_from_the_folder_of_cluster_toml(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an admin types it, without a path."""
+    roster(file, "name\nzoe\nyan\n")
+    monkeypatch.chdir(file.parent)
+    for words in (["import", "roster.csv", "--group", "hpc101"], ["remove", "zoe"],
+                  ["import", "roster.csv", "--group", "hpc101"]):  # fmt: skip
+        assert cli.run(["user", *words]) == 0
+    names = [user.name for user in load(file).users]
+    assert names.count("zoe") == names.count("yan") == 1
+
+
 def test_who_is_named_elsewhere_is_not_removed_halfway(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
