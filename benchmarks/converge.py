@@ -217,8 +217,11 @@ def no_change(info: LabInfo, folder: Path, choice: str, runs: tuple[int, int]) -
     }
 
 
-def over_targets(info: LabInfo, folder: Path, counts: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Every role, no change, more and more targets. One run of the peer each: it takes minutes."""
+def over_targets(
+    info: LabInfo, folder: Path, counts: Sequence[int], most_of_peer: int
+) -> dict[str, dict[str, Any]]:
+    """Every role, no change, more and more targets. One run of the peer each, as long as there are
+    not more than ``most_of_peer``: it takes minutes."""
     most = many.twins(load(info.cluster_toml), max(counts))
     many.lend_addresses(info, most)
     ours(info, "all")
@@ -234,10 +237,12 @@ def over_targets(info: LabInfo, folder: Path, counts: Sequence[int]) -> dict[str
         told = common.medians(mine)
         say(f"{count} targets, {peer.resources} resources: ours {told['wall']:.2f} s, "
             f"CPU here {told['cpu']:.2f} s, nodes {told['cpu_nodes']:.2f} s")  # fmt: skip
-        other = [theirs(peer)]
+        other = [theirs(peer)] if count <= most_of_peer else []
         peer.close()
         if any(run["changed"] for run in (*mine, *other)):
             raise SystemExit(f"with {count} targets something was changed: these are no figures")
+        if not other:
+            continue
         say(f"{count} targets: Ansible {other[-1]['wall']:.1f} s, CPU here "
             f"{other[-1]['cpu']:.1f} s, nodes {other[-1]['cpu_nodes']:.1f} s")  # fmt: skip
         found[f"{count}_targets"] = {
@@ -287,6 +292,8 @@ def main() -> None:
     parser.add_argument("--roles", choices=["all", "ground"], default="ground",
                         help="for the run without a change")  # fmt: skip
     parser.add_argument("--targets", type=int, nargs="+", default=[3, 15, 60])
+    parser.add_argument("--peer-up-to", type=int, default=60,
+                        help="beyond so many targets practicum runs alone")  # fmt: skip
     parser.add_argument("--runs", type=int, default=2, help="of each first time, for both")
     options = parser.parse_args()
     wanted = options.only or PARTS
@@ -298,7 +305,7 @@ def main() -> None:
             if "no-change" in wanted:
                 parts["no_change"] = no_change(info, folder, options.roles, (3, 2))
             if "targets" in wanted:
-                parts |= over_targets(info, folder, options.targets)
+                parts |= over_targets(info, folder, options.targets, options.peer_up_to)
             if "first" in wanted:
                 parts["first"] = first_time(info.name, folder, "ground", options.runs)
             if "plain" in wanted:
