@@ -104,6 +104,11 @@ def test_pages_without_a_session(
         sign_in(page, lab, "ben")
         judge(page, "home")
         page.goto(f"{lab.hub_url}/hub/token", timeout=WAIT)
+        page.wait_for_load_state("networkidle", timeout=WAIT)  # its script has bound the button
+        page.get_by_role("button", name="Request new API token").click()
+        expect(page.locator("#token-result")).to_be_visible(timeout=WAIT)
+        page.reload()
+        expect(page.get_by_role("table").first).to_be_visible(timeout=WAIT)  # wider than a phone
         judge(page, "tokens")
         page.goto(f"{lab.hub_url}/hub/admin", timeout=WAIT)
         expect(page.get_by_role("heading")).to_have_text("Not allowed")
