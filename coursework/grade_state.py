@@ -65,9 +65,9 @@ class BusyError(PracticumError):
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[IO[str]]:
-    """BusyError when another process is at it."""
+    """BusyError when another process is at it, or what it started with this file as an output."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a+") as file:  # what is in it belongs to whoever holds it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cluster.errors import PracticumError
 from cluster.slurm import ENVIRONMENT, SlurmError, run
@@ -53,30 +53,46 @@ class Wanted:
         )
 
 
-def submit(wanted: Wanted) -> int:
-    """The array's job id. PracticumError with sbatch's own words."""
-    try:
-        done = subprocess.run(
-            wanted.argv(), input=wanted.script(), text=True, capture_output=True,
-            timeout=LIMIT, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise PracticumError(f"sbatch did not answer within {LIMIT} s: is slurmctld up?") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
+def submit(wanted: Wanted, lock: IO[str]) -> int:
+    """The array's job id. PracticumError with sbatch's own words.
+
+    sbatch writes it into the file by whose lock this run is alone, and so keeps the lock until it
+    is over, should this process be killed: a next run that looked before the job was there would
+    have it end its own. (sudo lets no file through but the standard ones.)
+    """
+    lock.seek(0)
+    lock.truncate()
+    code, said = _as_box(wanted.argv(), wanted.script(), lock)
+    if code is None:
+        raise PracticumError(f"sbatch did not answer within {LIMIT} s: is slurmctld up?")
+    lock.seek(0)
+    number = lock.read().strip().partition(";")[0]
+    if code or not number.isdecimal():
         raise PracticumError(
-            f"the grading job of {wanted.box} was refused: "
-            f"{said[-1] if said else f'exit {done.returncode}'}"
+            f"the grading job of {wanted.box} was refused: {said or f'exit {code}'}"
         )
-    return int(done.stdout.strip().partition(";")[0])
+    return int(number)
 
 
 def cancel(box: str, job_id: int) -> None:
     """End an array; one that is over already is no error. Where Slurm does not answer the array has
     its time limit, and nobody reads what it writes."""
-    argv = ["sudo", "-n", "-u", box, "/usr/bin/scancel", str(job_id)]
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False)
+    _as_box(["sudo", "-n", "-u", box, "/usr/bin/scancel", str(job_id)])
+
+
+def _as_box(
+    argv: list[str], text: str = "", output: IO[str] | int = subprocess.DEVNULL
+) -> tuple[int | None, str]:
+    """How a command of another account ended (None: not within the limit), and its last line of
+    errors. What is not done in time is left alone, for a grader may not end it."""
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = process.communicate(text, timeout=LIMIT)[1].strip().splitlines()
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return process.returncode, said[-1] if said else ""
 
 
 def left(account: str, boxes: Collection[str]) -> dict[int, str] | None:

@@ -105,7 +105,7 @@ class Grading:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # One run for a course: two at once would share the grading accounts.
-        with alone(self.places.state / "lock", self.places.course):
+        with alone(self.places.state / "lock", self.places.course) as self.lock:
             # Of a run that was killed: one of its tasks would end this run's, as it begins.
             gradejobs.end_all(self.places.course, self.places.boxes)
             self._remove_staged()
@@ -214,7 +214,8 @@ class Grading:
                 continue
             chunks = [self._stage(box, run, n, part) for n, part in enumerate(share)]
             before = self.jobs.setdefault(box, [])
-            job = gradejobs.submit(self._wanted(box, run, share, before[-1] if before else 0))
+            wanted = self._wanted(box, run, share, before[-1] if before else 0)
+            job = gradejobs.submit(wanted, self.lock)
             before.append(job)
             for task, chunk in enumerate(chunks):
                 self.sent |= dict.fromkeys(chunk.students, Sent(box, job, task, chunk))

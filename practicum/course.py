@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from practicum import grade, grader
+from practicum import grade, grader, user
 from practicum.options import DEFAULT_FILE, File, Json
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def create(  # noqa: PLR0913, PLR0917  each is an option
     """
     from cluster.edit_courses import free_uid, with_course
     from cluster.errors import PracticumError, UsageError
-    from cluster.rewrite import rewrite, tried
+    from cluster.rewrite import rewrite
 
     cluster = _load(file)
     if any(one.name == name for one in cluster.courses):
         raise UsageError(f"there is a course {name} already: practicum course add-student {name}")
-    taken = [user.uid for user in cluster.users] + [group.gid for group in cluster.groups]
+    taken = [one.uid for one in cluster.users] + [group.gid for group in cluster.groups]
     taken += [one.uid for one in cluster.courses]
     try:
         uid = free_uid(taken)
@@ -85,10 +85,11 @@ def create(  # noqa: PLR0913, PLR0917  each is an option
     values |= {"title": title} if title else {}
     values |= {"instructors": instructor, "slots": slots}
     values |= {key: value for key, value in (("kernel", kernel), ("profile", profile)) if value}
-    # what is wrong with the course is told before accounts are made for it
-    tried(file, with_course(_text(file), values))
-    names = _import(file, students, name) if students else []
-    rewrite(file, with_course(_text(file), {**values, "students": names}))
+    people = user.read_roster(students).people if students else ()
+    names = [person.name for person in people]
+    text = with_course(_text(file), {**values, "students": names})
+    user.import_new(file, people, name, text)
+    rewrite(file, text)
     typer.echo(f"course {name}: {len(names)} students, taught by {', '.join(instructor)}")
     applied = _bring(file, apply=apply, yes=yes)
     if with_assignments and applied:
@@ -114,12 +115,15 @@ def add_student(
     found = _course(_load(file), name)
     if not people and not students:
         raise UsageError("name the accounts, or a class list with --students")
-    names = list(people or []) + (_import(file, students, name) if students else [])
+    listed = user.read_roster(students).people if students else ()
+    names = [*(people or []), *(person.name for person in listed)]
     new = [one for one in dict.fromkeys(names) if one not in found.students]
+    text = changed(_text(file), name, {"students": [*found.students, *new]})
+    user.import_new(file, listed, name, text)
     if not new:
         typer.echo(f"they are in {name} already")
         return
-    rewrite(file, changed(_text(file), name, {"students": [*found.students, *new]}))
+    rewrite(file, text)
     typer.echo(f"added to {name}: {', '.join(new)}")
     _bring(file, apply=apply, yes=yes)
 
@@ -367,18 +371,6 @@ def _course(cluster: Cluster, name: str) -> Course:
         if one.name == name:
             return one
     raise UsageError(unknown(name, [one.name for one in cluster.courses], "course"))
-
-
-def _import(file: Path, roster: Path, group: str) -> list[str]:
-    """Accounts for those of a class list who have none; all its names."""
-    from practicum import user
-
-    people = user.read_roster(roster).people
-    have = {one.name for one in _load(file).users}
-    new = [person for person in people if person.name not in have]
-    if new:
-        user.import_people(file, new, group)
-    return [person.name for person in people]
 
 
 def _bring(file: Path, *, apply: bool, yes: bool) -> bool:

@@ -48,11 +48,15 @@ def import_(
     import_people(file, entries.people, group, address)
 
 
-def import_people(file: Path, entries: Sequence[Person], group: str, address: str = "") -> None:
-    """Accounts for these people, written beside cluster.toml; what was done is told."""
+def import_people(
+    file: Path, entries: Sequence[Person], group: str, address: str = "", text: str = ""
+) -> None:
+    """Accounts for these people, written beside cluster.toml; what was done is told. ``text``:
+    what cluster.toml is to be afterwards, which must accept them, too; as it is if left out."""
     from cluster import files, people
     from cluster.errors import ConfigError
     from cluster.load import load
+    from cluster.rewrite import tried
 
     cluster = load(file)
     if group not in {one.name for one in cluster.groups}:
@@ -63,20 +67,31 @@ def import_people(file: Path, entries: Sequence[Person], group: str, address: st
         people.book_path(file, name): people.render(name, book)
         for name, book in wanted.books.items()
     }
-    try:
-        load(file, books)  # before anything is written: a refused file would stop every command
+    try:  # before anything is written: a refused file would stop every command
+        load(file, books)
+        if text:
+            tried(file, text, books)
     except ConfigError as error:
         raise ConfigError(f"nothing was imported, since it would not fit:\n{error}") from None
     new = _without_password(file, wanted, [one.name for one in entries])
     chosen = [one for one in entries if one.name in new]
     page = _hand_out(file, chosen, new, group, address)
-    for path, text in books.items():
-        files.write(path, text)
+    for path, content in books.items():
+        files.write(path, content)
     if any(name in left for name in wanted.added):
         rest = {name: uid for name, uid in left.items() if name not in wanted.added}
         files.write(file.parent / people.FOLDER / people.LEFT, people.render_left(rest))
     _keep_passwords(file, new)
     _tell_import(wanted, page)
+
+
+def import_new(file: Path, entries: Sequence[Person], group: str, text: str) -> None:
+    """Accounts for those who have none, if cluster.toml may be ``text`` then."""
+    from cluster.load import load
+
+    have = {one.name for one in load(file).users}
+    if new := [person for person in entries if person.name not in have]:
+        import_people(file, new, group, text=text)
 
 
 def read_roster(path: Path) -> Roster:

@@ -145,9 +145,9 @@ class Book:
 
     def sanitize(self, request: dict[str, Any]) -> dict[str, Any]:
         assignment, student = self.use(request)
-        broken = self._missing(assignment, student)
         with self.gradebook() as book:
             names = [one.name for one in book.find_assignment(assignment).notebooks]
+        broken = self._missing(names, assignment, student)
         if len(broken) < len(names):
             work = Sanitize(coursedir=self.dirs, parent=self.app)
             work.target, work.broken, work.force = self.sanitized, broken, True
@@ -163,11 +163,9 @@ class Book:
             told = _score(book, assignment, student)
         return {"notebooks": found, "broken": list(broken.values()), **told}
 
-    def _missing(self, assignment: str, student: str) -> dict[str, str]:
+    def _missing(self, names: list[str], assignment: str, student: str) -> dict[str, str]:
         """Notebooks of the assignment that were not handed in."""
         folder = Path(self.dirs.format_path(self.dirs.submitted_directory, student, assignment))
-        with self.gradebook() as book:
-            names = [one.name for one in book.find_assignment(assignment).notebooks]
         return {
             name: f"{name}.ipynb was not handed in"
             for name in names

@@ -1,4 +1,5 @@
-"""formgrader's pages with names for what has none: a Jupyter server extension.
+"""formgrader's pages with names for what has none, and with a link to the class page: a Jupyter
+server extension.
 
 Of nbgrader 0.9.6, as axe judges its pages: no language is told; the icons in tables are links
 without a name; dialogs, their fields, and those for scores and comments have no label; lists hold
@@ -85,6 +86,14 @@ div.prompt, div.input_prompt { color: #303f9f; } div.output_prompt { color: #b02
             name(sign, "Keys");
         });
     }
+    function glance() {
+        var side = document.querySelector("ul.nav-stacked"), item, link;
+        if (!side) { return; }
+        item = side.appendChild(document.createElement("li"));
+        link = item.appendChild(document.createElement("a"));
+        link.href = base_url + "/class";
+        link.textContent = "The class at a glance";
+    }
     function all() { cells(); fields(); parts(); }
     var asked = false;
     function later() {
@@ -92,6 +101,7 @@ div.prompt, div.input_prompt { color: #303f9f; } div.output_prompt { color: #b02
         asked = true;
         window.setTimeout(function () { asked = false; all(); }, 50);
     }
+    glance();
     all();
     new MutationObserver(later).observe(document.documentElement,
                                         {"childList": true, "subtree": true});

@@ -107,6 +107,8 @@ def test_the_instructor_sees_the_class_and_formgrader(
     page.goto(f"{lab.hub_url}{GRADER}/formgrader/manage_assignments", timeout=WAIT)
     expect(page.locator("table")).to_contain_text("ps1", timeout=WAIT)
     shot(page, f"formgrader-{width}")
+    page.get_by_role("link", name="The class at a glance").click()
+    expect(page.get_by_role("heading", name="hpc101: class")).to_be_visible(timeout=WAIT)
     page.context.close()
 
 

@@ -69,6 +69,26 @@ def test_what_cannot_be_leaves_everything_as_it_was(file, tmp_path, words) -> No
     assert before == after
 
 
+def test_a_class_list_that_the_course_refuses_makes_no_account(file, tmp_path, capsys) -> None:
+    """The instructor is on it: known only with the names of the list."""
+    roster = tmp_path / "roster.csv"
+    roster.write_text("username\nzoe\nines\n")
+
+    def all_files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = all_files()
+    assert create(file, "--students", str(roster)) == 2
+    assert "nothing was imported" in capsys.readouterr().err
+    assert all_files() == before
+    assert create(file) == 0
+    before = all_files()
+    more = ["--students", str(roster), "--no-apply", "-f", str(file)]
+    assert practicum(["course", "add-student", "hpc", *more]) == 2
+    assert "ines" in capsys.readouterr().err
+    assert all_files() == before
+
+
 def test_students_come_and_go_and_a_course_ends(file, capsys) -> None:
     create(file)
     more = ["--no-apply", "-f", str(file)]

@@ -7,6 +7,8 @@ import shutil
 import stat
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from cluster.courses import Course
 from cluster.errors import PracticumError, UsageError
 from cluster.slurm_text import JobState
 from coursework import gradejobs, staging
-from coursework.grade_state import Entry, alone, digest, entries, handed_in, write
+from coursework.grade_state import BusyError, Entry, alone, digest, entries, handed_in, write
 from coursework.grading_role import sudoers
 
 
@@ -148,6 +150,51 @@ def test_a_slots_array_runs_one_task_at_a_time() -> None:
     assert "--partition=batch" in wanted(partition="batch").argv()
     assert not any("dependency" in part for part in argv)
     assert "--dependency=afterany:17" in wanted(after=17).argv(), "and one array at a time"
+
+
+@pytest.fixture
+def slow_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real one cannot be made to wait for a moment of the test's choosing."""
+    program = tmp_path / "bin/sudo"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncat > /dev/null\nwhile [ -e "$HOLD" ]; do sleep 0.05; done\n'
+        'if [ -n "$SAID" ]; then echo "$SAID" >&2; exit 1; fi\necho "17;cluster"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOLD", str(tmp_path / "hold"))
+
+
+@pytest.mark.usefixtures("slow_sudo")
+def test_a_jobs_number_is_read_and_a_refusal_told(tmp_path, monkeypatch) -> None:
+    with alone(tmp_path / "lock", "it") as lock:
+        assert gradejobs.submit(wanted(), lock) == 17
+        assert gradejobs.submit(wanted(), lock) == 17
+        monkeypatch.setenv("SAID", "sbatch: error: Invalid account")
+        with pytest.raises(PracticumError, match="refused: sbatch: error: Invalid account"):
+            gradejobs.submit(wanted(), lock)
+
+
+@pytest.mark.usefixtures("slow_sudo")
+def test_an_sbatch_that_outlives_its_run_keeps_the_next_one_out(tmp_path, monkeypatch) -> None:
+    """Left alone after the limit, as it is when its run is killed: the job may still come."""
+    (tmp_path / "hold").touch()
+    monkeypatch.setattr(gradejobs, "LIMIT", 0.2)
+    with (
+        pytest.raises(PracticumError, match="did not answer"),
+        alone(tmp_path / "lock", "it") as lock,
+    ):
+        gradejobs.submit(wanted(), lock)
+    with pytest.raises(BusyError), alone(tmp_path / "lock", "it"):
+        pass
+    (tmp_path / "hold").unlink()
+    limit = time.monotonic() + 20
+    while time.monotonic() < limit:
+        with suppress(BusyError), alone(tmp_path / "lock", "it"):
+            return
+        time.sleep(0.05)
+    pytest.fail("the lock is held for ever")
 
 
 def test_the_jobs_script_starts_the_task_of_its_number(tmp_path: Path) -> None:
