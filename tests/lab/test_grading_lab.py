@@ -346,6 +346,29 @@ def test_a_job_that_a_killed_run_left_ends_before_anything_is_graded(
     assert run_on("login", shown).stdout.startswith("CANCELLED")
 
 
+def test_an_sbatch_that_outlives_its_run_keeps_the_next_one_out(
+    grader: Grader, run_on: Any
+) -> None:
+    """The run is killed while Slurm, which stands still, has not answered it yet."""
+    progress = "/nfs/courses/grd/grading/assignments/slow/progress"
+    words = "practicum course grade grd slow --student s1 --again"
+    run_on("login", ["rm", "-f", progress])
+    run_on("login", ["bash", "-c", f"nohup {words} >/dev/null 2>&1 &"], user="ines")
+    still = f"""until grep -q sanitizing {progress}; do sleep 0.05; done
+        systemctl kill -s STOP slurmctld
+        until pgrep -x sbatch; do sleep 0.05; done
+        pkill -KILL -u grader-grd -f coursework.act"""
+    try:
+        assert run_on("login", ["timeout", "60", "bash", "-c", still]).returncode == 0
+        refused = run_on("login", words.split(), user="ines")
+        assert refused.returncode == 1 and "is being graded already" in refused.stderr
+    finally:
+        run_on("login", ["systemctl", "kill", "-s", "CONT", "slurmctld"])
+    over = "while pgrep -x sbatch; do sleep 0.1; done"
+    assert run_on("login", ["timeout", "60", "bash", "-c", over]).returncode == 0
+    assert grader.grade("slow", "--student", "s1", "--again")["by"]["s1"]["score"] == 3.5
+
+
 def test_marks_from_the_accounting(grader: Grader, run_on: Any) -> None:
     """ada worked, ben slept under the right name: the name earns nothing."""
     grader.hand_in("jobs", {"ada": {"answer": GOOD}, "ben": {"answer": GOOD}})
