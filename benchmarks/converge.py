@@ -72,6 +72,7 @@ class Peer:
     def __init__(self, info: LabInfo, choice: str, folder: Path, targets: int = NODES) -> None:
         self.folder = folder
         self.info = info
+        self.targets = targets
         cluster = load(info.cluster_toml)
         secrets = load_secrets(secrets_path(info.cluster_toml), cluster)
         base = info.cluster_toml.parent
@@ -91,7 +92,7 @@ class Peer:
         }
         done = common.timed(
             [str(ansible() / "ansible-playbook"), *options, str(self.folder / "site.yml")],
-            env=env, cwd=self.folder,
+            env=env, cwd=self.folder, timeout=600 + 60 * self.targets,
         )  # fmt: skip
         return done, json.loads(spans.read_text())
 

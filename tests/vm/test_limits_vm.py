@@ -1,5 +1,5 @@
-"""What only a kernel of one's own shows of Slurm: memory limits by cgroup v2, log-ins that need a
-job, and a clock that munge does not trust."""
+"""What only a kernel of one's own shows: memory limits by cgroup v2, of jobs and of who is logged in
+on the login node; log-ins that need a job; and a clock that munge does not trust."""
 
 from __future__ import annotations
 
@@ -84,27 +84,31 @@ def test_a_job_that_leaves_processes_and_files_leaves_nothing(cluster_vms: Vms) 
     assert not gone.stdout, gone.stdout
 
 
-def ssh(vms: Vms, user: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """A real log-in through sshd and PAM, from head to node01, with a key of that user's."""
+def ssh(vms: Vms, user: str, *words: str, node: str = "node01") -> subprocess.CompletedProcess[str]:
+    """A real log-in through sshd and PAM, from head, with a key of that user's."""
     return vms.run_on(
         "head",
         ["ssh", "-i", f"/root/key-{user}", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes",
-         f"{user}@node01", *words],
+         f"{user}@{node}", *words], timeout=300,
     )  # fmt: skip
+
+
+def let_in(vms: Vms, user: str, node: str) -> None:
+    """Root on head may log in there as that user; homes are each node's own here."""
+    vms.run_on("head", ["rm", "-f", f"/root/key-{user}"])
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"/root/key-{user}"]
+    vms.check_on("head", make)
+    public = vms.check_on("head", ["cat", f"/root/key-{user}.pub"])
+    home = vms.check_on(node, ["getent", "passwd", user]).split(":")[5]
+    vms.check_on(node, ["install", "-d", "-m", "700", "-o", user, f"{home}/.ssh"])
+    vms.check_on(node, ["tee", "-a", f"{home}/.ssh/authorized_keys"], input=public)
+    vms.check_on(node, ["chown", user, f"{home}/.ssh/authorized_keys", home])
 
 
 @pytest.fixture
 def keys(cluster_vms: Vms) -> None:
-    """Root on head may log in to node01 as any of these; homes are node01's own here."""
     for user in ("ada", "ben", "admin", "root"):
-        cluster_vms.run_on("head", ["rm", "-f", f"/root/key-{user}"])
-        cluster_vms.check_on("head", ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
-                                      f"/root/key-{user}"])  # fmt: skip
-        public = cluster_vms.check_on("head", ["cat", f"/root/key-{user}.pub"])
-        home = cluster_vms.check_on("node01", ["getent", "passwd", user]).split(":")[5]
-        cluster_vms.check_on("node01", ["install", "-d", "-m", "700", "-o", user, f"{home}/.ssh"])
-        cluster_vms.check_on("node01", ["tee", "-a", f"{home}/.ssh/authorized_keys"], input=public)
-        cluster_vms.check_on("node01", ["chown", user, f"{home}/.ssh/authorized_keys", home])
+        let_in(cluster_vms, user, "node01")
 
 
 def test_people_log_in_only_where_they_have_a_job(cluster_vms: Vms, keys: None, apply) -> None:
@@ -140,6 +144,68 @@ def test_people_log_in_only_where_they_have_a_job(cluster_vms: Vms, keys: None, 
 
     apply(lambda _text: before)
     assert cluster_vms.check_on("node01", ["cat", "/etc/pam.d/sshd"]) == rules
+
+
+DAEMONS = ("mariadb", "munge", "slurmctld", "slurmdbd", "ssh")
+# Two processes that would take all of two processors; what they got of how long they tried.
+SPIN = """
+import json, os, time
+def now():
+    with open("/sys/fs/cgroup/user.slice/user-2101.slice/cpu.stat") as file:
+        told = dict(line.split() for line in file)
+    return int(told["usage_usec"]) / 1e6, int(told["nr_throttled"]), time.monotonic()
+before = now()
+child = os.fork()
+while time.monotonic() < before[2] + 10:
+    pass
+if child:
+    os.wait()
+    print(json.dumps([now()[i] - before[i] for i in range(3)]))
+"""
+# Processes until one is refused
+MANY = """
+import os, time
+for made in range(200):
+    try:
+        if not os.fork():
+            time.sleep(30)
+            os._exit(0)
+    except BlockingIOError:
+        break
+print(made, flush=True)
+os.kill(0, 9)
+"""
+
+
+def main_pids(vms: Vms) -> str:
+    return vms.check_on("head", ["systemctl", "show", "--property=Id,MainPID", *DAEMONS])
+
+
+def test_nobody_who_is_logged_in_stops_the_login_node(cluster_vms: Vms, apply) -> None:
+    """First by the limits that it has by itself, then by those of cluster.toml."""
+    vms = cluster_vms
+    let_in(vms, "ada", "head")
+    for name, program in (("spin", SPIN), ("many", MANY)):
+        vms.check_on("head", ["tee", f"/tmp/{name}.py"], input=program)
+    before = main_pids(vms)
+    assert "MainPID=0" not in before
+    assert ssh(vms, "ada", HOG.format(mb=900), node="head").returncode != 0
+    assert main_pids(vms) == before, "the kernel ended what the node is there for"
+    used, held_up, wall = json.loads(ssh(vms, "ada", "python3 /tmp/spin.py", node="head").stdout)
+    assert held_up > 0
+    assert used < wall * 0.75 * 1.1, "one processor: three quarters of it"
+
+    apply(lambda text: text + "\n[login]\nmemory_mb = 200\nprocesses = 40\ncpu_percent = 40\n")
+    assert ssh(vms, "ada", HOG.format(mb=100), node="head").returncode == 0
+    vms.check_on("head", ["dmesg", "--clear"])
+    assert ssh(vms, "ada", HOG.format(mb=300), node="head").returncode != 0
+    assert "oom_memcg=/user.slice/user-2101.slice" in vms.check_on("head", ["dmesg"])
+    used, held_up, wall = json.loads(ssh(vms, "ada", "python3 /tmp/spin.py", node="head").stdout)
+    assert held_up > 0
+    assert used < wall * 0.4 * 1.1
+    made = int(ssh(vms, "ada", "python3 /tmp/many.py", node="head").stdout)
+    assert 10 < made < 40, made
+    assert main_pids(vms) == before
 
 
 def test_a_clock_beyond_munges_tolerance_is_seen(cluster_vms: Vms) -> None:
