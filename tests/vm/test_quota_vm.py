@@ -64,7 +64,9 @@ def store(cluster_vms: Vms) -> Iterator[Vms]:
         vms.check_on(name, ["sh", "-c", AWAY])
     vms.check_on("head", ["wipefs", "--all", DISK])
     vms.check_on("head", ["python3", "-c", PARTITION, DISK])
-    vms.check_on("head", ["blockdev", "--rereadpt", DISK])
+    # udev, which reads it anew by itself, may be at it still
+    vms.check_on("head", ["udevadm", "settle"])
+    vms.until("head", ["blockdev", "-v", "--rereadpt", DISK], lambda text: "succeeded" in text)
     ask = ["lsblk", "--noheadings", "--output", "PARTUUID", DISK]
     partuuid = vms.until("head", ask, lambda text: bool(text.strip())).strip()
     assert partuuid == "c0ffee01-01"
