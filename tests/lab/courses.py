@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edited import without_strangers
+
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
 from practicum.cli import run as practicum
@@ -128,7 +130,7 @@ def courses(
         apply(path)
         for course in was.courses:
             clear(lab, run_on, course)
-        forget(lab, run_on, was)
+        without_strangers(lab, run_on)
 
 
 def new_files(path: Path) -> set[Path]:
@@ -143,15 +145,6 @@ def card(path: Path, name: str) -> str:
         rf"<code>{name}</code></dd>\s*<dt>Password</dt><dd><code>([^<]+)<", "".join(pages)
     )
     return str(found[-1])
-
-
-def forget(lab: Any, run_on: Any, was: Any) -> None:
-    """People who came for a test; their accounts are only closed by apply."""
-    known = {one.name for one in load(lab.cluster_toml).users}
-    for name in [one.name for one in was.users if one.name not in known]:
-        for node in lab.nodes:
-            run_on(node.name, ["userdel", name])
-        run_on("login", ["rm", "-rf", f"/home/{name}"])
 
 
 def apply(path: Path) -> None:

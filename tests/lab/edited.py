@@ -10,6 +10,7 @@ from typing import Any
 
 from test_commands_lab import practicum
 
+from cluster.load import load
 from cluster.secrets import secrets_path
 
 
@@ -40,6 +41,20 @@ def apply(path: Path) -> str:
 def plan_is_empty(path: Path) -> None:
     done = practicum("plan", "--file", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def without_strangers(lab: Any, run_on: Any) -> None:
+    """Accounts and groups with numbers of a class list that cluster.toml does not have are removed
+    from the nodes. Apply only closes them, and the next test's class would get their numbers."""
+    cluster = load(lab.cluster_toml)
+    known = {one.name for one in (*cluster.users, *cluster.groups)}
+    for node in lab.nodes:
+        for table, remove in (("passwd", "userdel"), ("group", "groupdel")):
+            for row in run_on(node.name, ["getent", table]).stdout.splitlines():
+                name, _, number = row.split(":")[:3]
+                if 10000 <= int(number) < 50000 and name not in known:
+                    run_on(node.name, [remove, "--force", name])
+                    run_on("login", ["rm", "-rf", f"/home/{name}"])
 
 
 def replaced(text: str, old: str, new: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from admin_page import PAGE, commands, run, surroundings
 from courses import clear
+from edited import without_strangers
 
 from cluster.load import load
 from practicum.rooms import ROLES
@@ -30,6 +31,7 @@ def folder(lab, run_on, tmp_path: Path) -> Iterator[Path]:
     labs.up(lab.name, roles=ROLES, reporter=Silent())
     for course in gone:
         clear(lab, run_on, course)
+    without_strangers(lab, run_on)
 
 
 def test_every_command_of_the_page(lab, folder: Path) -> None:

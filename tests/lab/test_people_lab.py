@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from student import text
+from edited import without_strangers
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
-def apply(lab) -> Iterator[Callable[[], Result]]:
+def apply(lab, run_on) -> Iterator[Callable[[], Result]]:
     """Applies the lab's cluster.toml; afterwards the file is as it was, and so are the nodes."""
     path: Path = lab.cluster_toml
     secret = secrets_path(path)
@@ -42,6 +42,7 @@ def apply(lab) -> Iterator[Callable[[], Result]]:
     for left in (path.parent / "users").glob("*"):
         left.unlink()
     work()
+    without_strangers(lab, run_on)
 
 
 def test_a_class_comes_and_one_of_it_leaves(lab, run_on, apply, tmp_path) -> None:
@@ -69,11 +70,6 @@ def test_a_class_comes_and_one_of_it_leaves(lab, run_on, apply, tmp_path) -> Non
     users = run_on("login", ["sacctmgr", "-nP", "show", "assoc", "user=zoe", "format=user"]).stdout
     assert "zoe" not in users
     assert run_on("login", ["cat", "/home/zoe/work"]).stdout == "mine\n"
-
-    for node in lab.nodes:
-        for name in ("zoe", "yan"):  # by force: a log-in of theirs may still be ending
-            text(run_on(node.name, ["userdel", "--force", name]))
-    run_on("login", ["rm", "-r", "/home/zoe", "/home/yan"])
 
 
 def test_people_go_between_nodes_without_a_password_and_root_does_not(run_on) -> None:
