@@ -149,6 +149,8 @@ def test_the_class_page_tells_how_the_class_stands(
         f"{sbatch} --hold --wrap=true"
     )
     two.alpha.shell("zoe", more)
+    # the end of a job takes along what else its owner runs on that node
+    until(lambda: not two.alpha.run_on("login", ["squeue", "-h", "-u", "ada"]).stdout)
     two.alpha.student("ada", "fetch", "alpha", "ps1")
     two.alpha.shell(
         "ada", "sed -i 's/raise NotImplementedError()/return x * x/' ~/alpha/ps1/*.ipynb"
