@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from student import text
 from test_commands_lab import practicum
 
+from cluster import courses, people
 from cluster.load import load
 from cluster.secrets import secrets_path
 
@@ -48,13 +50,16 @@ def without_strangers(lab: Any, run_on: Any) -> None:
     from the nodes. Apply only closes them, and the next test's class would get their numbers."""
     cluster = load(lab.cluster_toml)
     known = {one.name for one in (*cluster.users, *cluster.groups)}
+    gone = set()
     for node in lab.nodes:
         for table, remove in (("passwd", "userdel"), ("group", "groupdel")):
             for row in run_on(node.name, ["getent", table]).stdout.splitlines():
                 name, _, number = row.split(":")[:3]
-                if 10000 <= int(number) < 50000 and name not in known:
-                    run_on(node.name, [remove, "--force", name])
-                    run_on("login", ["rm", "-rf", f"/home/{name}"])
+                if people.FIRST_UID <= int(number) < courses.FIRST_UID and name not in known:
+                    # by force: a log-in of theirs may still be ending
+                    text(run_on(node.name, [remove, "--force", name]))
+                    gone.add(f"/home/{name}")
+    run_on("login", ["rm", "-rf", *gone])
 
 
 def replaced(text: str, old: str, new: str) -> str:

@@ -4,11 +4,12 @@ on the login node; log-ins that need a job; and a clock that munge does not trus
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from vmkit.use import Vms
+from vmkit.use import MANY, Vms
 
 pytestmark = pytest.mark.vm
 
@@ -84,31 +85,27 @@ def test_a_job_that_leaves_processes_and_files_leaves_nothing(cluster_vms: Vms) 
     assert not gone.stdout, gone.stdout
 
 
-def ssh(vms: Vms, user: str, *words: str, node: str = "node01") -> subprocess.CompletedProcess[str]:
-    """A real log-in through sshd and PAM, from head, with a key of that user's."""
+def ssh(vms: Vms, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A real log-in through sshd and PAM, from head to node01, with a key of that user's."""
     return vms.run_on(
         "head",
         ["ssh", "-i", f"/root/key-{user}", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes",
-         f"{user}@{node}", *words], timeout=300,
+         f"{user}@node01", *words],
     )  # fmt: skip
-
-
-def let_in(vms: Vms, user: str, node: str) -> None:
-    """Root on head may log in there as that user; homes are each node's own here."""
-    vms.run_on("head", ["rm", "-f", f"/root/key-{user}"])
-    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"/root/key-{user}"]
-    vms.check_on("head", make)
-    public = vms.check_on("head", ["cat", f"/root/key-{user}.pub"])
-    home = vms.check_on(node, ["getent", "passwd", user]).split(":")[5]
-    vms.check_on(node, ["install", "-d", "-m", "700", "-o", user, f"{home}/.ssh"])
-    vms.check_on(node, ["tee", "-a", f"{home}/.ssh/authorized_keys"], input=public)
-    vms.check_on(node, ["chown", user, f"{home}/.ssh/authorized_keys", home])
 
 
 @pytest.fixture
 def keys(cluster_vms: Vms) -> None:
+    """Root on head may log in to node01 as any of these; homes are node01's own here."""
     for user in ("ada", "ben", "admin", "root"):
-        let_in(cluster_vms, user, "node01")
+        cluster_vms.run_on("head", ["rm", "-f", f"/root/key-{user}"])
+        cluster_vms.check_on("head", ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
+                                      f"/root/key-{user}"])  # fmt: skip
+        public = cluster_vms.check_on("head", ["cat", f"/root/key-{user}.pub"])
+        home = cluster_vms.check_on("node01", ["getent", "passwd", user]).split(":")[5]
+        cluster_vms.check_on("node01", ["install", "-d", "-m", "700", "-o", user, f"{home}/.ssh"])
+        cluster_vms.check_on("node01", ["tee", "-a", f"{home}/.ssh/authorized_keys"], input=public)
+        cluster_vms.check_on("node01", ["chown", user, f"{home}/.ssh/authorized_keys", home])
 
 
 def test_people_log_in_only_where_they_have_a_job(cluster_vms: Vms, keys: None, apply) -> None:
@@ -163,19 +160,6 @@ if os.getpid() == first:
         os.wait()
     print(json.dumps([now()[i] - before[i] for i in range(3)]))
 """
-# Processes until one is refused
-MANY = """
-import os, time
-for made in range(200):
-    try:
-        if not os.fork():
-            time.sleep(30)
-            os._exit(0)
-    except BlockingIOError:
-        break
-print(made, flush=True)
-os.kill(0, 9)
-"""
 
 
 def main_pids(vms: Vms) -> str:
@@ -185,28 +169,29 @@ def main_pids(vms: Vms) -> str:
 def test_nobody_who_is_logged_in_stops_the_login_node(cluster_vms: Vms, apply) -> None:
     """First by the limits that it has by itself, then by those of cluster.toml."""
     vms = cluster_vms
-    let_in(vms, "ada", "head")
-    for name, program in (("spin", SPIN), ("many", MANY)):
-        vms.check_on("head", ["tee", f"/tmp/{name}.py"], input=program)
+
+    def held(share: float) -> None:
+        """To that part of one processor's time, and not a tenth more."""
+        used, stopped, wall = json.loads(vms.on_login("python3", "-c", SPIN).stdout)
+        assert stopped > 0
+        assert used < wall * share * 1.1
+
     before = main_pids(vms)
     assert "MainPID=0" not in before
-    assert ssh(vms, "ada", HOG.format(mb=900), node="head").returncode != 0
+    assert vms.on_login("sh", "-c", HOG.format(mb=900)).returncode != 0
     assert main_pids(vms) == before, "the kernel ended what the node is there for"
     cores = int(vms.check_on("head", ["nproc"]))
-    used, held_up, wall = json.loads(ssh(vms, "ada", "python3 /tmp/spin.py", node="head").stdout)
-    assert held_up > 0
-    assert used < wall * 1.1 * (cores - 1 if cores > 1 else 0.75)
+    held(cores - 1 if cores > 1 else 0.75)
 
     apply(lambda text: text + "\n[login]\nmemory_mb = 200\nprocesses = 40\ncpu_percent = 40\n")
-    assert ssh(vms, "ada", HOG.format(mb=100), node="head").returncode == 0
+    assert vms.on_login("sh", "-c", HOG.format(mb=100)).returncode == 0
     vms.check_on("head", ["dmesg", "--clear"])
-    assert ssh(vms, "ada", HOG.format(mb=300), node="head").returncode != 0
+    assert vms.on_login("sh", "-c", HOG.format(mb=300)).returncode != 0
     assert "oom_memcg=/user.slice/user-2101.slice" in vms.check_on("head", ["dmesg"])
-    used, held_up, wall = json.loads(ssh(vms, "ada", "python3 /tmp/spin.py", node="head").stdout)
-    assert held_up > 0
-    assert used < wall * 0.4 * 1.1
-    made = int(ssh(vms, "ada", "python3 /tmp/many.py", node="head").stdout)
-    assert 10 < made < 40, made
+    held(0.4)
+    stopped = re.search(r"stopped at (\d+)", vms.on_login("python3", "-c", MANY).stdout)
+    assert stopped
+    assert 10 < int(stopped[1]) < 40
     assert main_pids(vms) == before
 
 

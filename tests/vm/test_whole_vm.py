@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
 import subprocess
 import time
 import urllib.request
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from vmkit.described import DATA_DISK
 from vmkit.network import own_name
-from vmkit.use import ROLES, Vms, changes
+from vmkit.use import MANY, ROLES, Vms, changes
 
 from provisioning.lab.network import bridge
 
@@ -82,25 +81,7 @@ def test_a_job_finds_its_home_on_the_servers_disk(whole_vms: Vms) -> None:
     assert whole_vms.check_on("head", ["cat", "/home/ada/from-a-job"]) == "here\n"
 
 
-MANY = """
-import subprocess
-held = []
-try:
-    while len(held) < 300:
-        held.append(subprocess.Popen(["sleep", "120"]))
-except BlockingIOError:
-    print("stopped at", len(held))
-finally:
-    for one in held:
-        one.kill()
-"""
 SERVING = ("slurmctld", "slurmdbd", "mariadb", "munge", "nfs-server", "practicum-hub")
-
-
-def on_login(vms: Vms, *words: str) -> subprocess.CompletedProcess[str]:
-    """As ada, by a log-in to head that ends in her slice."""
-    line = ["ssh", "-o", "BatchMode=yes", "head", shlex.join(words)]
-    return vms.run_on("node01", line, user="ada", timeout=300)
 
 
 def test_a_student_on_the_login_node_stops_nobody_else(whole_vms: Vms) -> None:
@@ -108,11 +89,11 @@ def test_a_student_on_the_login_node_stops_nobody_else(whole_vms: Vms) -> None:
     show = ["systemctl", "show", "--property=Id,MainPID,ActiveState,NRestarts", *SERVING]
     before = whole_vms.check_on("head", show)
     assert before.count("ActiveState=active") == len(SERVING), before
-    inside = on_login(whole_vms, "cat", "/proc/self/cgroup")
+    inside = whole_vms.on_login("cat", "/proc/self/cgroup")
     assert "/user-2101.slice/" in inside.stdout, inside.stderr
-    over = on_login(whole_vms, "python3", "-c", "b = bytearray(400 << 20); print(len(b))")
+    over = whole_vms.on_login("python3", "-c", "b = bytearray(400 << 20); print(len(b))")
     assert over.returncode != 0, over.stdout
-    many = on_login(whole_vms, "python3", "-c", MANY)
+    many = whole_vms.on_login("python3", "-c", MANY)
     held = re.search(r"stopped at (\d+)", many.stdout)
     assert held, many.stdout + many.stderr
     assert int(held[1]) < 100
@@ -169,7 +150,7 @@ def test_who_guesses_is_banned_and_nobody_else(whole_vms: Vms, stranger: tuple[s
         asked = ["fail2ban-client", "get", "sshd", "banip"]
         whole_vms.until("head", asked, lambda text: address in text.split())
         assert "Permission denied" not in guess(namespace, "guess", head)
-        assert on_login(whole_vms, "echo", "in").stdout == "in\n"
+        assert whole_vms.on_login("echo", "in").stdout == "in\n"
     finally:
         whole_vms.check_on("head", ["fail2ban-client", "unban", "--all"])
     assert "Permission denied" in guess(namespace, "guess", head)
@@ -200,7 +181,7 @@ def test_removed_lines_take_away_what_they_made(whole_vms: Vms) -> None:
         """(the processes that ada may have on head, whether her quota is there, who knows the
         profile)"""
         slice_ = ["systemctl", "show", "-P", "TasksMax", "user-2101.slice"]
-        limit = on_login(vms, *slice_).stdout.strip()
+        limit = vms.on_login(*slice_).stdout.strip()
         quota = vms.run_on("node01", ["quota", "-w"], user="ada").stdout
         files = vms.run_on("head", ["grep", "-rlw", "tiny", "/etc/practicum"]).stdout
         return limit, "204800" in quota, files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -40,6 +41,19 @@ UNITS = (
 )  # fmt: skip
 AWAY = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
 BACK = "cp -a /root/away/. /home/ && rm -r /root/away"
+# Processes until one is refused
+MANY = """
+import subprocess
+held = []
+try:
+    while len(held) < 300:
+        held.append(subprocess.Popen(["sleep", "120"]))
+except BlockingIOError:
+    print("stopped at", len(held))
+finally:
+    for one in held:
+        one.kill()
+"""
 
 Edit = Callable[[str], str]
 
@@ -90,6 +104,11 @@ class Vms(Pair):
         done = self.run_on(node, argv, **options)  # type: ignore[arg-type]
         assert done.returncode == 0, f"{node}: {' '.join(argv)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def on_login(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """As ada, by a log-in to head that ends in her slice."""
+        line = ["ssh", "-o", "BatchMode=yes", HEAD, shlex.join(words)]
+        return self.run_on("node01", line, user="ada", timeout=300)
 
     def until(
         self, node: str, argv: Sequence[str], wanted: Callable[[str], bool], timeout: float = 120
