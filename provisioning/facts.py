@@ -32,7 +32,7 @@ class Facts:
     slurm_database: str = ""
     # IPv4 addresses with prefix lengths by interface, "10.0.0.11/24"; lo is left out
     interfaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    # who configures each interface: netplan, NetworkManager, networkd, ifupdown, "" for nobody
+    # who configures each interface, as agent.surroundings.manager says
     managers: Mapping[str, str] = field(default_factory=dict)
     gateway: str = ""
     gateway_interface: str = ""

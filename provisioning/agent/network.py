@@ -125,7 +125,7 @@ def commands(manager: str, interface: str) -> tuple[list[Command], list[Command]
             [reload, ["nmcli", "connection", "up", "practicum"]],
             [reload, ["nmcli", "device", "connect", interface]],
         )
-    if manager == "netplan":
+    if manager.startswith("netplan"):
         return [], [["netplan", "generate"], ["netplan", "apply"]], [["netplan", "apply"]]
     down = [
         ["ifdown", "--force", interface],

@@ -86,12 +86,14 @@ def default_route(table: str) -> tuple[str, str]:
 
 
 def manager(host: Host, name: str) -> str:
-    """Which program configures an interface: netplan, NetworkManager, networkd, ifupdown, or ""."""
+    """Which program configures an interface: netplan (by networkd), netplan-NetworkManager,
+    NetworkManager, networkd, ifupdown, or "" for none of them."""
     index = _text(f"{NET}/{name}/ifindex").strip()
-    if _files(host, "/etc/netplan", ".yaml") and host.exists("/usr/sbin/netplan"):
-        return "netplan"
     device = host.text(f"/run/NetworkManager/devices/{index}")
-    if "connection-uuid=" in device or "managed=true" in device:
+    managed = "connection-uuid=" in device or "managed=true" in device
+    if _files(host, "/etc/netplan", ".yaml") and host.exists("/usr/sbin/netplan"):
+        return "netplan-NetworkManager" if managed else "netplan"
+    if managed:
         return "NetworkManager"
     link = host.text(f"/run/systemd/netif/links/{index}")
     if "ADMIN_STATE=" in link and "ADMIN_STATE=unmanaged" not in link:

@@ -12,6 +12,7 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.model import Cluster, Node, NodeRole
 from provisioning.facts import Facts
@@ -79,15 +80,26 @@ def network_manager(wanted: Settings) -> list[File]:
     return [(path, "\n".join(lines), 0o600)]
 
 
-def netplan(wanted: Settings) -> list[File]:
-    """netplan(5), as JSON, which is YAML. Merged over the installer's file for the interface."""
-    ethernet: dict[str, object] = {"dhcp4": False, "addresses": [wanted.address]}
+def netplan(wanted: Settings, renderer: str = "networkd") -> list[File]:
+    """netplan(5), as JSON, which is YAML. A definition of its own: lists under the same name as
+    the installer's would be joined, and the interface keep its old address too. It wins because
+    networkd takes the first by name and NetworkManager the highest priority; the metric, better
+    than a lease's 100, is there because netplan warns of two default routes without one.
+    """
+    ethernet: dict[str, object] = {
+        "renderer": renderer,
+        "match": {"name": wanted.interface},
+        "dhcp4": False,
+        "addresses": [wanted.address],
+    }
+    if renderer == "NetworkManager":  # a mistake under networkd
+        ethernet["networkmanager"] = {"passthrough": {"connection.autoconnect-priority": "100"}}
     if wanted.gateway:
-        ethernet["routes"] = [{"to": "default", "via": wanted.gateway}]
+        ethernet["routes"] = [{"to": "default", "via": wanted.gateway, "metric": 50}]
     if wanted.dns or wanted.domain:
         search = [wanted.domain] if wanted.domain else []
         ethernet["nameservers"] = {"addresses": list(wanted.dns), "search": search}
-    network = {"version": 2, "ethernets": {wanted.interface: ethernet}}
+    network = {"version": 2, "ethernets": {"00-practicum": ethernet}}
     text = json.dumps({"network": network}, indent=2) + "\n"
     return [("/etc/netplan/90-practicum.yaml", text, 0o600)]
 
@@ -106,6 +118,7 @@ RENDERERS: dict[str, Callable[[Settings], list[File]]] = {
     "networkd": networkd,
     "NetworkManager": network_manager,
     "netplan": netplan,
+    "netplan-NetworkManager": partial(netplan, renderer="NetworkManager"),
     "ifupdown": ifupdown,
 }
 

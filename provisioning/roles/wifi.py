@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.model import Cluster, Node, NodeRole
 from provisioning.resources import Command, Directory, Package, Resource, Service, file
@@ -128,9 +129,10 @@ method=auto
     ]
 
 
-def netplan(radio: Radio) -> list[Resource]:
+def netplan(radio: Radio, renderer: str = "networkd") -> list[Resource]:
     point = {"auth": {"key-management": "psk", "password": radio.key}}
     wifi: dict[str, object] = {
+        "renderer": renderer,
         "dhcp4": True,
         "regulatory-domain": radio.country,
         "access-points": {radio.ssid: point},
@@ -154,6 +156,7 @@ PROFILES: dict[str, Callable[[Radio], list[Resource]]] = {
     "networkd": networkd,
     "NetworkManager": network_manager,
     "netplan": netplan,
+    "netplan-NetworkManager": partial(netplan, renderer="NetworkManager"),
     "ifupdown": ifupdown,
 }
 

@@ -24,6 +24,7 @@ from provisioning import lab as labs
 from provisioning.lab import network as lab_network
 from provisioning.lab import nodes as lab_nodes
 from provisioning.planning import Result
+from provisioning.remembered import last_facts
 from provisioning.report import Silent
 from provisioning.resources import Group, Resource, User, file
 from provisioning.role import Role
@@ -122,28 +123,69 @@ mv /etc/systemd/network/*.network /root
 systemctl disable systemd-networkd.service systemd-networkd.socket
 systemctl enable networking
 """
+# A container's /sys is read-only and it has no udevd, of whom netplan wants events.
+NO_EVENTS = """\
+cat > /usr/local/bin/udevadm <<EOF
+#!/bin/sh
+case "\\$1" in trigger|control) exit 0;; esac
+exec /usr/bin/udevadm "\\$@"
+EOF
+chmod 755 /usr/local/bin/udevadm
+"""
+NETPLAN = f"""\
+apt-get -y -qq --no-install-recommends install netplan.io udev
+{NO_EVENTS}
+mkdir -p /etc/netplan
+cat > /etc/netplan/50-cloud-init.yaml <<EOF
+network:
+  version: 2
+  ethernets:
+    host0:
+      addresses:
+      - {{address}}
+      routes:
+      - to: default
+        via: {{gateway}}
+EOF
+chmod 600 /etc/netplan/50-cloud-init.yaml
+mv /etc/systemd/network/*.network /root
+"""
+NETPLAN_NM = f"""\
+apt-get -y -qq --no-install-recommends install network-manager
+{NETPLAN}
+printf 'network:\\n  renderer: NetworkManager\\n' > /etc/netplan/01-network-manager-all.yaml
+chmod 600 /etc/netplan/01-network-manager-all.yaml
+systemctl disable systemd-networkd.service systemd-networkd.socket
+"""
+SCRIPTS = {
+    "NetworkManager": NETWORK_MANAGER,
+    "ifupdown": IFUPDOWN,
+    "netplan": NETPLAN,
+    "netplan-NetworkManager": NETPLAN_NM,
+}
 BACK_TO_NETWORKD = """\
 test ! -e /root/10-practicum.network || mv /root/*.network /etc/systemd/network
-apt-get -y -qq purge network-manager ifupdown || true
+rm -rf /etc/netplan /usr/local/bin/udevadm
+apt-get -y -qq purge network-manager ifupdown netplan.io || true
 systemctl enable systemd-networkd
 """
 
 
-@pytest.fixture(params=["networkd", "NetworkManager", "ifupdown"])
-def managed(bare: Bare, request: pytest.FixtureRequest) -> Iterator[Bare]:
+@pytest.fixture(params=["networkd", *SCRIPTS])
+def managed(bare: Bare, request: pytest.FixtureRequest) -> Iterator[tuple[Bare, str]]:
     """node01's address is in the hands of one of the programs that systems come with: networkd
-    (cloud images, the lab's own), NetworkManager (Raspberry Pi OS), ifupdown (Debian)."""
+    (the lab's own), NetworkManager (Raspberry Pi OS), ifupdown (Debian), or in netplan's, by either
+    of the first two (Ubuntu's server and desktop, cloud images)."""
     manager: str = request.param
-    scripts = {"NetworkManager": NETWORK_MANAGER, "ifupdown": IFUPDOWN}
-    if manager in scripts:
+    if manager in SCRIPTS:
         net = bare.cluster.network
-        script = scripts[manager].format(
+        script = SCRIPTS[manager].format(
             address=f"{net.network[11]}/{net.network.prefixlen}", gateway=net.gateway
         )
         hand_over(bare, f"export DEBIAN_FRONTEND=noninteractive\n{script}")
-    yield bare
+    yield bare, manager
     bare.apply(bare.described(), [], ["node01"])
-    if manager in scripts:
+    if manager in SCRIPTS:
         hand_over(bare, BACK_TO_NETWORKD)
 
 
@@ -158,8 +200,8 @@ def hand_over(bare: Bare, script: str) -> None:
         time.sleep(0.5)
 
 
-def test_an_address_changes_and_a_wrong_one_comes_back(managed: Bare) -> None:
-    bare = managed
+def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Bare, str]) -> None:
+    bare, manager = managed
     subnet = bare.cluster.network.network
     old, new = str(subnet[11]), str(subnet[60])
     gateway = bare.cluster.network.gateway
@@ -169,6 +211,8 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: Bare) -> None:
     first = bare.apply(bare.described(**static), roles, ["node01"])  # pin what it has
     assert first.ok, first.errors
     assert first.changed
+    told = last_facts(bare.info.cluster_toml.parent, "node01")
+    assert told.managers["host0"] == manager
     again = bare.apply(bare.described(**static), roles, ["node01"])
     assert again.ok
     assert not again.changed
@@ -193,7 +237,10 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: Bare) -> None:
         bare.described(new, addresses="static", gateway=str(subnet[250])), roles, ["node01"]
     )
     assert f"the gateway {subnet[250]} does not answer" in wrong.errors["node01"]
-    assert f"via {gateway}" in bare.inside("node01", "ip", "route")
+    end = time.monotonic() + 20  # the node says so before it has done it
+    while f"via {gateway} " not in bare.inside("node01", "ip", "route"):
+        assert time.monotonic() < end, bare.inside("node01", "ip", "route")
+        time.sleep(0.2)
 
     back = bare.apply(bare.described(old, **static), roles, ["node01"])
     assert back.ok, back.errors

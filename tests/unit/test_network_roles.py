@@ -59,13 +59,20 @@ def test_network_manager() -> None:
 def test_netplan_is_yaml_by_being_json() -> None:
     [(path, text, mode)] = network.netplan(WANTED)
     assert (path, mode) == ("/etc/netplan/90-practicum.yaml", 0o600)
-    assert json.loads(text)["network"]["ethernets"]["eth0"] == {
+    assert json.loads(text)["network"]["ethernets"]["00-practicum"] == {
+        "renderer": "networkd",
+        "match": {"name": "eth0"},
         "dhcp4": False,
         "addresses": ["10.0.0.11/24"],
-        "routes": [{"to": "default", "via": "10.0.0.1"}],
+        "routes": [{"to": "default", "via": "10.0.0.1", "metric": 50}],
         "nameservers": {"addresses": ["10.0.0.1", "9.9.9.9"], "search": ["pi.example"]},
     }
     assert "routes" not in network.netplan(BARE)[0][1]
+    [(again, other, _)] = network.RENDERERS["netplan-NetworkManager"](WANTED)
+    assert again == path  # the same file, whichever of the two it is for
+    ours = json.loads(other)["network"]["ethernets"]["00-practicum"]
+    assert ours["renderer"] == "NetworkManager"
+    assert ours["networkmanager"] == {"passthrough": {"connection.autoconnect-priority": "100"}}
 
 
 def test_ifupdown() -> None:
