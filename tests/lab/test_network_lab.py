@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 from conftest import RunOn, run_in
@@ -272,6 +274,7 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         assert done.returncode == 0, done.stdout
         again = bare.apply(cluster, [*router.ROLES, *firewall.ROLES], ["login"])
         assert not again.changed
+        forged_packets_are_dropped(bare)
         bare.run_on("login", ["touch", "/run/before"])
         bare.run_on("login", ["systemctl", "reboot"])
         started = "test ! -e /run/before && systemctl is-active practicum-firewall"
@@ -291,6 +294,51 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         bare.run_on("login", ["ip", "netns", "delete", "far"])
         bare.apply(bare.described(), [], ["login"])
     assert bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).returncode != 0
+
+
+# What one source sends to SSH: before and after the firewall, to the node and past it.
+SEEN = """\
+table ip seen {{
+  chain before_in {{ type filter hook input priority -200; {what}; }}
+  chain after_in {{ type filter hook input priority 200; {what}; }}
+  chain before_on {{ type filter hook forward priority -200; {what}; }}
+  chain after_on {{ type filter hook forward priority 200; {what}; }}
+}}
+"""
+CALL = (
+    "import socket,sys\n"
+    "try: socket.create_connection((sys.argv[2],22),timeout=.5,source_address=(sys.argv[1],0))\n"
+    "except OSError: pass\n"
+)
+
+
+def forged_packets_are_dropped(bare: Bare) -> None:
+    """Who is outside takes an address of the private network: to the router, and past it."""
+    login = bare.cluster.node("login").address
+
+    def seen(namespace: str, source: str, target: str) -> list[bool]:
+        """Which of SEEN's chains a call from there gets to, in their order."""
+        table = SEEN.format(what=f"ip saddr {source} tcp dport 22 counter")
+        loaded = bare.run_on("login", ["nft", "-f", "-"], input=table)
+        assert loaded.returncode == 0, loaded.stderr
+        call = ["ip", "netns", "exec", namespace, "python3", "-c", CALL, source, target]
+        subprocess.run(call, check=True, timeout=20)
+        told = bare.run_on("login", ["nft", "list", "table", "ip", "seen"]).stdout
+        bare.run_on("login", ["nft", "delete", "table", "ip", "seen"])
+        return [int(count) > 0 for count in re.findall(r"counter packets (\d+)", told)]
+
+    with on_network(bare.info) as stranger:
+        for words in (
+            ["addr", "add", "10.98.0.3/32", "dev", "far0"],
+            ["route", "add", "10.98.0.2/32", "via", login],
+        ):
+            subprocess.run(["ip", "-n", stranger, *words], check=True, timeout=20)
+        own = str(bare.cluster.network.network[240])
+        assert seen(stranger, own, login) == [True, True, False, False]
+        assert seen(stranger, "10.98.0.3", login) == [True, False, False, False]
+        assert seen(stranger, "10.98.0.3", "10.98.0.2") == [False, False, True, False]
+        # Nothing comes in but answers, whoever asks.
+        assert seen(stranger, own, "10.98.0.2") == [False, False, True, False]
 
 
 def test_packages_come_by_way_of_the_login_node_and_past_it_when_it_is_away(bare: Bare) -> None:
@@ -385,10 +433,16 @@ def test_a_closed_account_opens_again_as_it_was(bare: Bare) -> None:
 
 @pytest.fixture
 def stranger(lab) -> Iterator[str]:
+    with on_network(lab) as namespace:
+        yield namespace
+
+
+@contextmanager
+def on_network(lab: labs.LabInfo) -> Iterator[str]:
     """A machine on the lab's network that is none of its nodes: the name of its namespace."""
     name = f"far-{secrets.token_hex(3)}"
-    cluster = load(lab.cluster_toml)
-    address = f"{cluster.network.network[240]}/{cluster.network.network.prefixlen}"
+    subnet = load(lab.cluster_toml).network.network
+    address = f"{subnet[240]}/{subnet.prefixlen}"
 
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True, timeout=20)
