@@ -96,13 +96,16 @@ def conf_server(cluster: Cluster) -> str:
 
 # Debian's unit waits for a slurm.conf that a configless node never has. A controller that is
 # away at boot is waited for rather than given up on; homes are mounted before jobs start, and
-# taken off after the jobs of a node that goes down have ended.
+# taken off after the jobs of a node that goes down have ended. Debian's PIDFile= is not waited for:
+# systemd (252) does not see it any more after a daemon-reload in between, as apply does one, and
+# slurmd stays "activating" until it is killed after five minutes. slurmd-registered waits instead.
 SLURMD_UNIT = f"""[Unit]
 ConditionPathExists=
 After=munge.service remote-fs.target network-online.target
 Wants=network-online.target
 
 [Service]
+PIDFile=
 ExecStartPost=-{FOLDER}/slurmd-registered
 ExecStopPost=-{FOLDER}/slurmd-stopped
 Restart=on-failure

@@ -68,6 +68,26 @@ def test_the_last_job_of_a_user_takes_along_what_it_left_and_no_other_does(run_o
     assert run_on("node01", ["pgrep", "-u", "ada"]).returncode == 1
 
 
+def test_slurmd_comes_though_systemd_reads_its_units_anew_meanwhile(run_on) -> None:
+    """As an apply makes it do while a node that has just booted waits for slurmctld: systemd (252)
+    then forgets to look for a pid file, and slurmd was "activating" until it was killed."""
+
+    def state() -> str:
+        return run_on("node02", ["systemctl", "is-active", "slurmd"]).stdout.strip()
+
+    run_on("login", ["systemctl", "stop", "slurmctld"])
+    try:
+        run_on("node02", ["systemctl", "stop", "slurmd"])
+        run_on("node02", ["systemctl", "start", "--no-block", "slurmd"])
+        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout, bool, 20)
+        run_on("node02", ["systemctl", "daemon-reload"])
+        assert state() == "activating"
+    finally:
+        run_on("login", ["systemctl", "start", "slurmctld"])
+    until(state, lambda text: text == "active", 60)
+    until(lambda: node_state(run_on, "node02"), lambda text: text.startswith("idle"), 60)
+
+
 def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_on) -> None:
     script = "/etc/slurm/prolog.d/50-test"
     text = "#!/bin/sh\n[ $SLURM_JOB_USER = ben ] || exit 0\necho scratch is broken; exit 3\n"
