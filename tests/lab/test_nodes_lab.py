@@ -264,7 +264,7 @@ def test_jobs_that_wait_do_not_start_while_all_goes_off(
     assert set(run_on("login", ask).stdout.split()) == {"up"}
 
 
-def test_partitions_are_open_when_the_controller_starts(run_on) -> None:
+def test_partitions_are_open_when_the_controller_starts(run_on, file: str) -> None:
     """Whatever closed them: after the whole cluster was off nobody has to open them."""
     ask = ["sinfo", "-h", "-a", "-o", "%a"]
     for name in ("batch", "notebook"):
@@ -272,3 +272,5 @@ def test_partitions_are_open_when_the_controller_starts(run_on) -> None:
     assert set(run_on("login", ask).stdout.split()) == {"down"}
     run_on("login", ["systemctl", "restart", "slurmctld"])
     until(lambda: set(run_on("login", ask).stdout.split()) == {"up"})
+    # slurmctld has yet to hear from the nodes; the next test may look at them
+    until(lambda: practicum("status", "--file", file).returncode == 0)
