@@ -167,8 +167,8 @@ SCRIPTS = {
 }
 BACK_TO_NETWORKD = """\
 test ! -e /root/10-practicum.network || mv /root/*.network /etc/systemd/network
-rm -rf /etc/netplan /usr/local/bin/udevadm
 apt-get -y -qq purge network-manager ifupdown netplan.io || true
+rm -rf /etc/netplan /etc/network /etc/NetworkManager /usr/local/bin/udevadm  # for whom comes next
 systemctl enable systemd-networkd
 """
 
