@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+from bare_nodes import until
 from conftest import RunOn, run_in
 
 from cluster.load import load
@@ -239,10 +240,8 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Bare, str]
         bare.described(new, addresses="static", gateway=str(subnet[250])), roles, ["node01"]
     )
     assert f"the gateway {subnet[250]} does not answer" in wrong.errors["node01"]
-    end = time.monotonic() + 20  # the node says so before it has done it
-    while f"via {gateway} " not in bare.inside("node01", "ip", "route"):
-        assert time.monotonic() < end, bare.inside("node01", "ip", "route")
-        time.sleep(0.2)
+    # The node says so before it has done it.
+    until(lambda: f"via {gateway} " in bare.inside("node01", "ip", "route"), 20)
 
     back = bare.apply(bare.described(old, **static), roles, ["node01"])
     assert back.ok, back.errors
@@ -278,10 +277,7 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Bare) -> None:
         bare.run_on("login", ["touch", "/run/before"])
         bare.run_on("login", ["systemctl", "reboot"])
         started = "test ! -e /run/before && systemctl is-active practicum-firewall"
-        end = time.monotonic() + 60
-        while bare.run_on("login", ["sh", "-c", started]).stdout != "active\n":
-            assert time.monotonic() < end, "the firewall is not there after a restart"
-            time.sleep(0.5)
+        until(lambda: bare.run_on("login", ["sh", "-c", started]).stdout == "active\n", 60)
         masquerade = bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).stdout
         assert "masquerade" in masquerade
         assert "policy drop" in masquerade
