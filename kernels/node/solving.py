@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,4 +53,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Not sys.exit: rattler's threads live on while Python takes itself apart, and on a busy node
+    # one of 25 runs that had done all their work ended by SIGSEGV (PyO3/pyo3-async-runtimes#40).
+    os._exit(status)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kernels.build_env import BuildError
 from kernels.environments import FILES
-from kernels.node import building, desk, job, present, shelf, slurm
+from kernels.node import building, desk, job, present, shelf, slurm, solving
 from kernels.node.request import Request
 from kernels.node.words import short
 from lmod import shells
@@ -390,6 +390,34 @@ def test_the_resolvers_words_are_shortened() -> None:
 def test_short_is_one_line(text: str) -> None:
     assert "\n" not in short(text)
     assert len(short(text)) <= 430
+
+
+BREAKS_LATE = """
+import atexit, os
+__version__ = "1"
+atexit.register(os.abort)  # what is still there when Python takes itself apart
+Channel = str
+class Gateway:
+    def __init__(self, cache_dir): pass
+class VirtualPackage:
+    detect = staticmethod(list)
+async def solve(**wanted): return []
+async def install(**wanted): pass
+"""
+
+
+def test_a_solver_that_breaks_after_its_work_has_done_it(tmp_path: Path) -> None:
+    """The real one does so once in many runs on a busy node, which no test can wait for."""
+    (tmp_path / "rattler.py").write_text(BREAKS_LATE)
+    wanted, done = tmp_path / "wanted.json", tmp_path / "done.json"
+    wanted.write_text(json.dumps({
+        "lock": "", "cache": str(tmp_path), "channels": [], "packages": [], "platform": "noarch",
+        "target": str(tmp_path / "target"),
+    }))  # fmt: skip
+    argv = [sys.executable, str(Path(solving.__file__)), str(wanted), str(done)]
+    ran = subprocess.run(argv, env={"PYTHONPATH": str(tmp_path)}, check=False, timeout=60)
+    assert ran.returncode == 0
+    assert json.loads(done.read_text()) == {"lock": "", "tool": "py-rattler 1"}
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
