@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from test_browser_lab import browser, log_in, shot  # noqa: F401 - browser is a fixture
 
 pytestmark = pytest.mark.lab
@@ -160,6 +160,28 @@ def test_from_the_form_to_a_cancelled_wait(
         page.goto(f"{lab.hub_url}/user/ben/lab", timeout=WAIT)
         expect(page.get_by_role("heading")).to_contain_text("could not start")
         judge(page, "failed-later")
+
+
+def test_scripts_that_come_late_are_waited_for(
+    lab: Any,
+    run_on: Any,
+    browser: Browser,  # noqa: F811
+) -> None:
+    """A busy login node: what the home page needs comes after half a minute of the page's clock."""
+    with screen(browser, 1280, 900) as page:
+        log_in(page, lab, "ben")
+        page.wait_for_url(re.compile(r"/hub/(?!login)"), timeout=WAIT)
+        late: list[Route] = []
+        # a lambda, for playwright cannot call a list's own method
+        page.route("**/js/jhapi.js*", lambda route: late.append(route))  # noqa: PLW0108
+        page.clock.install()
+        with page.expect_request("**/js/jhapi.js*", timeout=WAIT):
+            page.goto(f"{lab.hub_url}/hub/home", timeout=WAIT, wait_until="domcontentloaded")
+            page.clock.run_for(1_000)  # require.js asks for its modules by a timer
+        page.clock.run_for(30_000)
+        page.clock.resume()
+        late[0].continue_()
+        page.wait_for_function("require.defined('jhapi')", timeout=WAIT)
 
 
 def test_what_is_free_is_told_anew(
