@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,17 +80,23 @@ def role(
     return Role(f"test-{stage}", stage, where or (lambda _c, _n: True), lambda _context: resources)
 
 
-@pytest.fixture(scope="session")
-def lab_nodes() -> Iterator[Nodes]:
+@contextmanager
+def bare_lab(prefix: str) -> Iterator[labs.LabInfo]:
     """Two bare nodes: the developer's (PRACTICUM_BARE_LAB=NAME), else a lab of our own."""
     if named := os.environ.get("PRACTICUM_BARE_LAB"):
-        yield Nodes(labs.info(named))
+        yield labs.info(named)
         return
-    name = f"eng-{secrets.token_hex(3)}"
+    name = f"{prefix}-{secrets.token_hex(3)}"
     try:
-        yield Nodes(labs.up(name, nodes=2, roles=(), reporter=Plain()))
+        yield labs.up(name, nodes=2, roles=(), reporter=Plain())
     finally:
         labs.down(name, reporter=Plain())
+
+
+@pytest.fixture(scope="session")
+def lab_nodes() -> Iterator[Nodes]:
+    with bare_lab("eng") as info:
+        yield Nodes(info)
 
 
 @pytest.fixture
@@ -102,10 +108,3 @@ def nodes(lab_nodes: Nodes) -> Iterator[Nodes]:
     yield lab_nodes
     result = lab_nodes.apply(limit=())
     assert result.ok, result.errors
-
-
-def until(what: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.2)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from bare_nodes import lab_nodes, nodes
-from run_in_lab import RunOn, run_in
+from networks import bare
+from playwright.sync_api import expect
+from run_in_lab import LAB, RunOn, run_in
 from student import student
 
 from practicum.report import Plain
@@ -20,9 +22,9 @@ from practicum.rooms import ROLES
 from provisioning import lab as labs
 
 UNITS = ("munge", "slurmdbd", "slurmctld", "slurmd", "practicum-hub", "practicum-proxy")
+expect.set_options(timeout=30_000)  # its own 5 seconds are for a machine that does only this
 NODES = 4  # three that compute: the capacity test's figure
-__all__ = ["RunOn", "lab_nodes", "nodes", "run_in", "student"]
-LAB = pytest.StashKey[labs.LabInfo]()
+__all__ = ["bare", "lab_nodes", "nodes", "student"]  # fixtures
 
 
 @pytest.fixture(scope="session")

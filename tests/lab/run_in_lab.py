@@ -7,11 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+import pytest
+
 from provisioning import lab as labs
 from provisioning.lab import access
 
 ATTEMPTS = 8
 NOT_CONNECTED = 255  # ssh's own exit status
+LAB = pytest.StashKey[labs.LabInfo]()  # whose journals a failure prints
 
 
 class RunOn(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from waiting import until
 
 START = 180  # seconds that a start may take on a busy two-core machine
 
@@ -88,10 +89,7 @@ class Student:
     def stop(self) -> None:
         for name in self.servers() or [""]:
             self.api("DELETE", f"/servers/{name}" if name else "/server")
-        end = time.monotonic() + 60
-        while self.servers():
-            assert time.monotonic() < end, "the session does not stop"
-            time.sleep(0.5)
+        until(lambda: not self.servers())
 
 
 @pytest.fixture
@@ -114,14 +112,6 @@ def student(lab: Any) -> Iterator[Callable[[str], Student]]:
 def text(done: Any) -> str:
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
-
-
-def until(what: Callable[[], Any], limit: float = 90) -> Any:
-    end = time.monotonic() + limit
-    while not (found := what()):
-        assert time.monotonic() < end, f"still not so after {limit} s"
-        time.sleep(0.5)
-    return found
 
 
 def jobs(run_on: Any, user: str) -> list[list[str]]:

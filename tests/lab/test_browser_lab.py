@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -271,10 +272,10 @@ def _terminal_gets_its_own_allocation(page: Page, run_on, own: str) -> None:
         "srun -N2 bash -c 'echo $SLURM_JOB_ID $(hostname)' > srun.txt 2>&1; "
         "(module avail; module -t list) > modules.txt 2>&1; touch done.txt\n"
     )
-    end = time.monotonic() + 90
-    while run_on("login", ["test", "-e", "/home/ada/done.txt"]).returncode:
-        assert time.monotonic() < end, run_on("login", ["cat", "/home/ada/srun.txt"]).stdout
-        time.sleep(1)
+    until(
+        lambda: run_on("login", ["test", "-e", "/home/ada/done.txt"]).returncode == 0,
+        why=lambda: run_on("login", ["cat", "/home/ada/srun.txt"]).stdout,
+    )
     shot(page, "terminal")
     lines = run_on("login", ["cat", "/home/ada/srun.txt"]).stdout.split("\n")[:2]
     numbers, hosts = zip(*(line.split() for line in lines), strict=True)
@@ -323,8 +324,5 @@ def _stop_ends_the_job(page: Page, lab, run_on, name: str) -> None:
     page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
     stop_server(page)
     shot(page, f"{name}-stopped")
-    end = time.monotonic() + 60
-    while squeue(run_on, name):
-        assert time.monotonic() < end, f"{name}'s job is still there"
-        time.sleep(1)
+    until(lambda: squeue(run_on, name), wanted=lambda jobs: not jobs)
     page.context.close()

@@ -7,9 +7,9 @@ submits, as far as Slurm is concerned: one core and the profile's memory in the 
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
+from waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -32,10 +32,10 @@ def test_thirty_notebooks_and_a_two_node_mpi_job_at_once(lab, run_on) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     try:
-        end = time.monotonic() + 90
-        while len(running(run_on, "capacity")) < NOTEBOOKS:
-            assert time.monotonic() < end, run_on("login", ["squeue", "-a"]).stdout
-            time.sleep(1)
+        until(
+            lambda: len(running(run_on, "capacity")) >= NOTEBOOKS,
+            why=lambda: run_on("login", ["squeue", "-a"]).stdout,
+        )
         mpi = run_on(
             "login",
             ["srun", "--partition=batch", "--nodes=2", "--ntasks-per-node=4", "--mem=400",

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from student import Student, text, until
+from student import Student, text
+from waiting import until
 
 pytestmark = pytest.mark.lab
 

@@ -6,10 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from cluster import sacct, slurm
 from cluster.slurm_text import JobState
@@ -87,13 +87,12 @@ def test_a_hostile_job_name_is_only_a_name(run_on) -> None:
         # A job that was held is heard of when it may run; and a short one's end may come to
         # slurmdbd before its beginning, until when its name is "allocation".
         assert run_on("login", ["scontrol", "release", str(job_id)], user="ada").returncode == 0
-        end = time.monotonic() + 60
-        while True:
-            (record,) = ask(run_on, sacct.sacct_query(job_ids=[job_id])) or [None]
-            if record and record.state is JobState.COMPLETED and record.name != "allocation":
-                break
-            assert time.monotonic() < end, record
-            time.sleep(1)
+        (record,) = until(
+            lambda: ask(run_on, sacct.sacct_query(job_ids=[job_id])),
+            wanted=lambda found: [
+                one for one in found if one.state is JobState.COMPLETED and one.name != "allocation"
+            ],
+        )
     finally:
         run_on("login", ["scancel", str(job_id)])
     assert record.name == name

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
-from bare_nodes import FIRST, SECOND, Nodes, role, until
+from bare_nodes import FIRST, SECOND, Nodes, role
+from waiting import until
 
 from cluster.errors import PracticumError
 from cluster.model import Cluster, Node

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bare_nodes import FIRST, SECOND, Nodes, role, until
+from bare_nodes import FIRST, SECOND, Nodes, role
+from waiting import until
 
 from cluster.model import Cluster
 from provisioning import lab as labs

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from attacks import ATTACKS, GOOD, NEIGHBOURS
 from courses import Course, courses
-from student import until
+from waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -242,13 +241,11 @@ def test_nothing_is_reached_from_grading(grader: Grader, attacked: dict[str, Any
 def test_no_process_and_no_file_is_left(
     lab: Any, grader: Grader, run_on: Any, attacked: dict[str, Any]
 ) -> None:
-    deadline = time.monotonic() + 60
     look = ["sh", "-c", "pgrep -u gradebox-grd-01,gradebox-grd-02; find /tmp /dev/shm /var/tmp "
             "-user gradebox-grd-01 -o -user gradebox-grd-02"]  # fmt: skip
     for node in lab.nodes:
-        while (left := run_on(node.name, look).stdout) and time.monotonic() < deadline:
-            time.sleep(1)  # the epilog clears up when the last job has ended
-        assert left == "", (node.name, left)
+        # the epilog clears up when the last job has ended
+        until(lambda node=node: run_on(node.name, look).stdout, 60, wanted=lambda left: left == "")
     staged = run_on("login", ["find", "/nfs/courses/.grading", "-mindepth", "2"]).stdout
     assert staged == ""
 
@@ -317,11 +314,11 @@ def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None
     grader.hand_in("slow", {name: {"answer": slow} for name in ("s1", "s2", "s3", "s4")})
     start = "nohup practicum course grade grd slow >/dev/null 2>&1 & echo $!"
     run_on("login", ["bash", "-c", start], user="ines")
-    deadline = time.monotonic() + 120
     state = ["cat", "/nfs/courses/grd/grading/assignments/slow/progress"]
-    while 'running"' not in run_on("login", state).stdout.replace('"running": true', ""):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    until(
+        lambda: run_on("login", state).stdout.replace('"running": true', ""),
+        wanted=lambda text: 'running"' in text,
+    )
     run_on("login", ["pkill", "-KILL", "-u", "grader-grd", "-f", "coursework.act"])
     status = [PRACTICUM, "-I", "-m", "coursework.act", "grade", "grd", "slow", "--status"]
     told = json.loads(grader.as_grader(*status).stdout)["progress"]

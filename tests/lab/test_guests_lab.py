@@ -6,8 +6,8 @@ import re
 import secrets
 
 import pytest
-from conftest import LAB, run_in
 from playwright.sync_api import Browser
+from run_in_lab import LAB, run_in
 from test_browser_lab import MPI_JOB, browser, notebook, run_cell, shot, start_server, stop_server
 
 from practicum.report import Plain
@@ -33,7 +33,7 @@ def test_the_first_notebook_and_a_two_node_job(
     before = request.config.stash.get(LAB, None)
     try:
         info = labs.up(name, nodes=3, guest=guest, roles=ROLES, reporter=Plain())
-        request.config.stash[LAB] = info  # whose journals a failure prints
+        request.config.stash[LAB] = info
         run_on = run_in(info)
         assert system in run_on("node01", ["cat", "/etc/os-release"]).stdout
         assert slurm in run_on("node01", ["sinfo", "--version"]).stdout

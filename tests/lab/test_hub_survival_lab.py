@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import requests
-from student import Student, alive, hub_is_back, jobs, notebooks_closed, page, text, until
+from student import Student, alive, hub_is_back, jobs, notebooks_closed, page, text
+from waiting import until
 
 pytestmark = pytest.mark.lab
 

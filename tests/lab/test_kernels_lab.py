@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from conda_channel import make_channel
 from playwright.sync_api import Browser, Page, sync_playwright
 from test_browser_lab import fresh_lab, notebook, run_cell, shot, start_server
+from waiting import until
 
 from cluster.load import load
 from kernels.role import ROOM
@@ -93,10 +93,8 @@ def open_kernel(page: Page, card: str) -> None:
 def end_session(run_on: Any, user: str) -> None:
     """The job goes, and with it the kernel's lease; the hub notices by itself."""
     run_on("login", ["scancel", "--name=practicum-hub", "-u", user])
-    end = time.monotonic() + 120
-    while run_on("login", ["squeue", "-h", "-u", user, "-n", "practicum-hub"]).stdout.strip():
-        assert time.monotonic() < end, "the session does not end"
-        time.sleep(1)
+    left = ["squeue", "-h", "-u", user, "-n", "practicum-hub"]
+    until(lambda: not run_on("login", left).stdout.strip())
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +191,14 @@ def test_a_build_that_is_killed_changes_nothing(
     before = versions(run_on)
     argv = [sys.executable, "-m", "practicum", "kernel", "update", "demo", "--file", str(file)]
     build = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end = time.monotonic() + 120
-    while run_on("login", ["scancel", "--verbose", "--name=practicum-kernel-demo"]).returncode or (
-        run_on("login", ["squeue", "-h", "-n", "practicum-kernel-demo"]).stdout.strip()
-        or build.poll() is None
-    ):
-        assert time.monotonic() < end, "the build does not end"
-        time.sleep(0.5)
+    job = "--name=practicum-kernel-demo"
+    until(
+        lambda: (
+            run_on("login", ["scancel", "--verbose", job]).returncode == 0
+            and not run_on("login", ["squeue", "-h", job]).stdout.strip()
+            and build.poll() is not None
+        )
+    )
     said = build.communicate(timeout=60)[0]
     assert build.returncode == 1, said
     assert "was cancelled" in said

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import run_in
+from run_in_lab import run_in
+from waiting import until
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -56,6 +58,15 @@ def up(name: str, *more: str, env: dict[str, str] | None = None) -> subprocess.P
         text=True,
         env={**os.environ, **(env or {})},
     )
+
+
+def status_of(url: str) -> int:
+    """Of its answer; 0 when there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except OSError:
+        return 0
 
 
 def finished(process: subprocess.Popen[str], timeout: float = 600) -> str:
@@ -107,17 +118,15 @@ def test_killed_while_the_tree_is_made(made_labs, tmp_path) -> None:
     name = made_labs()
     process = up(name, env=env)
     log = tmp_path / "logs/debian12.log"
-    end = time.monotonic() + 120
-    while not (log.exists() and "Unpacking" in log.read_text()):
-        assert time.monotonic() < end, "debootstrap did not begin"
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.2)
+    until(lambda: process.poll() is not None or (log.exists() and "Unpacking" in log.read_text()))
+    assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    end = time.monotonic() + 10
-    while [p for p in system.processes_with(str(tmp_path)) if p.pid != os.getpid()]:
-        assert time.monotonic() < end, "debootstrap outlived its lab"
-        time.sleep(0.1)
+    until(
+        lambda: [one for one in system.processes_with(str(tmp_path)) if one.pid != os.getpid()],
+        10,
+        wanted=lambda outlived: not outlived,
+    )
     assert not [where for where, _, _ in system.mounts() if tmp_path in where.parents]
     done = subprocess.run(
         [*COMMAND, "down", "--name", name], env={**os.environ, **env}, timeout=60, check=False
@@ -134,10 +143,10 @@ def test_a_node_that_dies_or_reboots_comes_back(made_labs) -> None:
     run_on("node01", ["touch", "/root/kept"])
     boot = run_on("node01", ["cat", "/proc/sys/kernel/random/boot_id"]).stdout
     run_on("node01", ["systemctl", "reboot"])
-    end = time.monotonic() + 60
-    while run_on("node01", ["cat", "/proc/sys/kernel/random/boot_id"]).stdout in ("", boot):
-        assert time.monotonic() < end, "the node did not come back from a reboot"
-        time.sleep(0.5)
+    until(
+        lambda: run_on("node01", ["cat", "/proc/sys/kernel/random/boot_id"]).stdout,
+        wanted=lambda text: text not in ("", boot),
+    )
     for process in nodes.supervisors(name, "node01"):
         process.kill(signal.SIGKILL)
     finished(up(name))
@@ -182,15 +191,7 @@ def test_the_hub_port_of_this_machine_leads_to_the_login_node(made_labs) -> None
     host = re.search(r"src (\S+)", output("ip", "route", "get", "192.0.2.250"))
     assert host
     for address in ("127.0.0.1", host[1]):
-        end = time.monotonic() + 20
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://{address}:{port}/", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            except OSError:
-                assert time.monotonic() < end, f"nothing at {address}:{port}"
-                time.sleep(0.3)
+        assert until(partial(status_of, f"http://{address}:{port}/"), 60) == 200
     labs.down(name, reporter=Plain())
     assert leftovers(name) == []
 

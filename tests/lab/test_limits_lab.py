@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from edited import apply, edited, plan_is_empty, replaced
-from student import text, until
+from student import text
+from waiting import until
 
 pytestmark = pytest.mark.lab
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from in_session import Session
 from student import Student
+from waiting import until
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -168,11 +168,7 @@ def test_modules_of_jupyterlab_hold_for_kernels_and_terminals(
             f"rm -f {mark}; (module -t list; echo $CC) > {mark}.new 2>&1; mv {mark}.new {mark};"
             " echo @typed"
         )
-        end = time.monotonic() + 90
-        while run_on("login", ["test", "-e", mark]).returncode:
-            assert time.monotonic() < end, "the terminal does nothing"
-            time.sleep(0.5)
-        text = run_on("login", ["cat", mark]).stdout
+        text = until(lambda: run_on("login", ["cat", mark]).stdout)
         assert re.search(r"gcc/\S+\s+openmpi/\S+\s+gcc$", text.strip()), text
         missing = session.api("POST", "/module", json={"modules": ["nosuch"]}).json()
         assert "nosuch" in str(missing)
@@ -366,10 +362,10 @@ def test_the_examples(bash: Any, run_on: Any) -> None:
     for name, (files, pattern, count) in EXPECTED.items():
         text = outputs(run_on, folder, files)
         assert len(re.findall(pattern, text)) == count, f"{name}: {said}\n{text}"
-    end = time.monotonic() + 120
-    while "5050" not in outputs(run_on, folder, "sum-*.out"):
-        assert time.monotonic() < end, run_on("login", ["squeue", "-a"]).stdout
-        time.sleep(1)
+    until(
+        lambda: "5050" in outputs(run_on, folder, "sum-*.out"),
+        why=lambda: run_on("login", ["squeue", "-a"]).stdout,
+    )
 
 
 def test_selftest_measures_and_says_which_ports_are_closed(lab: Any, run_on: Any) -> None:

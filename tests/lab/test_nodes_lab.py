@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
-from student import until
 from test_commands_lab import practicum
 from typer.testing import CliRunner
+from waiting import until
 
 from cluster.edit import without_nodes
 from practicum.cli import app
@@ -58,10 +57,8 @@ def submit(run_on, node: str, seconds: int) -> str:
 
 
 def running(run_on, job: str) -> None:
-    end = time.monotonic() + 60
-    while run_on("login", ["squeue", "-h", "-j", job, "-o", "%T"]).stdout.strip() != "RUNNING":
-        assert time.monotonic() < end
-        time.sleep(0.5)
+    asked = ["squeue", "-h", "-j", job, "-o", "%T"]
+    until(lambda: run_on("login", asked).stdout, wanted=lambda state: state == "RUNNING\n")
 
 
 def test_drained_and_resumed(lab, file: str) -> None:
@@ -236,10 +233,7 @@ def test_one_node_is_switched_off_and_comes_back(lab, run_on, file: str) -> None
     assert len(bad) == 1 and f"{name} (" in bad[0] and "does not answer" in bad[0]
     assert practicum("shutdown", "--only", name, "-y", "--file", file).returncode == 0
     labs.up(lab.name, roles=ROLES, reporter=Silent())
-    end = time.monotonic() + 60
-    while practicum("status", "--file", file).returncode != 0:
-        assert time.monotonic() < end
-        time.sleep(2)
+    until(lambda: practicum("status", "--file", file).returncode == 0)
     # and by itself it takes jobs again
     query = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
     until(lambda: run_on("login", query).stdout.strip() == "COMPLETED")

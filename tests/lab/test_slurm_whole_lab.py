@@ -7,26 +7,16 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 pytestmark = pytest.mark.lab
 
 LIB = "/usr/local/lib/practicum"
 CONF = "/etc/slurm/slurm.conf"
 WANTED = "/etc/practicum/accounting.json"
-
-
-def until(ask: Callable[[], str], wanted: Callable[[str], bool], seconds: float = 180) -> str:
-    end = time.monotonic() + seconds
-    while True:
-        text = ask()
-        if wanted(text):
-            return text
-        assert time.monotonic() < end, text
-        time.sleep(0.5)
 
 
 def submit(run_on, user: str, wrap: str, *options: str) -> str:
@@ -36,10 +26,14 @@ def submit(run_on, user: str, wrap: str, *options: str) -> str:
     return done.stdout.strip()
 
 
+def is_idle(run_on, node: str, seconds: float = 180) -> None:
+    until(lambda: node_state(run_on, node), seconds, wanted=lambda text: text.startswith("idle"))
+
+
 def wait_for(run_on, job: str, state: str) -> None:
     until(
         lambda: run_on("login", ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]).stdout,
-        lambda text: state in text,
+        wanted=lambda text: state in text,
     )
 
 
@@ -64,7 +58,7 @@ def test_the_last_job_of_a_user_takes_along_what_it_left_and_no_other_does(run_o
     assert run_on("node01", left).returncode == 0, "the files of a user with another job went"
     assert run_on("node01", busy).returncode == 0, "a process of another job went"
     run_on("login", ["scancel", staying])
-    until(lambda: run_on("node01", left).stdout, lambda text: not text)
+    until(lambda: not run_on("node01", left).stdout)
     assert run_on("node01", ["pgrep", "-u", "ada"]).returncode == 1
 
 
@@ -79,13 +73,13 @@ def test_slurmd_comes_though_systemd_reads_its_units_anew_meanwhile(run_on) -> N
     try:
         run_on("node02", ["systemctl", "stop", "slurmd"])
         run_on("node02", ["systemctl", "start", "--no-block", "slurmd"])
-        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout, bool, 20)
+        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout)
         run_on("node02", ["systemctl", "daemon-reload"])
         assert state() == "activating"
     finally:
         run_on("login", ["systemctl", "start", "slurmctld"])
-    until(state, lambda text: text == "active", 60)
-    until(lambda: node_state(run_on, "node02"), lambda text: text.startswith("idle"), 60)
+    until(state, 60, wanted=lambda text: text == "active")
+    is_idle(run_on, "node02", 60)
 
 
 def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_on) -> None:
@@ -95,17 +89,17 @@ def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_
     run_on("node01", ["chmod", "755", script])
     try:
         job = submit(run_on, "ben", "true", "-w", "node01")
-        reason = until(lambda: node_state(run_on, "node01"), lambda text: "drain" in text)
+        reason = until(lambda: node_state(run_on, "node01"), wanted=lambda text: "drain" in text)
         assert f"prolog 50-test failed for job {job}: scratch is broken" in reason
         asked = ["squeue", "-h", "-j", job, "-o", "%T %r"]
-        waits = until(lambda: run_on("login", asked).stdout, lambda text: "PENDING" in text)
+        waits = until(lambda: run_on("login", asked).stdout, wanted=lambda text: "PENDING" in text)
         assert "held" not in waits.lower(), waits  # Slurm's own way is to hold it for the admin
     finally:
         run_on("node01", ["rm", script])
         run_on("login", ["scancel", "-u", "ben"])
-        until(lambda: run_on("login", ["squeue", "-h", "-u", "ben"]).stdout, lambda text: not text)
+        until(lambda: not run_on("login", ["squeue", "-h", "-u", "ben"]).stdout)
         run_on("login", ["scontrol", "update", "nodename=node01", "state=resume"])
-    until(lambda: node_state(run_on, "node01"), lambda text: text.startswith("idle"))
+    is_idle(run_on, "node01")
 
 
 def test_the_health_check_drains_and_takes_back_only_its_own(run_on) -> None:
@@ -118,7 +112,7 @@ def test_the_health_check_drains_and_takes_back_only_its_own(run_on) -> None:
         assert "drained|health: /not-there does not answer" in node_state(run_on, "node01")
         run_on("node01", ["tee", settings], input=before)
         run_on("node01", health)
-        until(lambda: node_state(run_on, "node01"), lambda text: text.startswith("idle"))
+        is_idle(run_on, "node01")
 
         drain = ["scontrol", "update", "nodename=node01", "state=drain", "reason=new disk"]
         run_on("login", drain)
@@ -127,7 +121,7 @@ def test_the_health_check_drains_and_takes_back_only_its_own(run_on) -> None:
     finally:
         run_on("node01", ["tee", settings], input=before)
         run_on("login", ["scontrol", "update", "nodename=node01", "state=resume"])
-    until(lambda: node_state(run_on, "node01"), lambda text: text.startswith("idle"))
+    is_idle(run_on, "node01")
 
 
 def test_a_configuration_that_would_end_jobs_or_the_controller_is_refused(run_on) -> None:
@@ -205,7 +199,7 @@ def test_an_account_with_jobs_is_closed_named_and_removed_when_they_are_done(run
         wait_for(run_on, job, "CANCELLED")
     finally:
         run_on("login", ["scancel", "-A", "lab-course"])
-        until(lambda: str(accounting(now)), lambda text: text == "0")
+        until(lambda: accounting(now) == 0)
     assert run_on("login", tell).returncode == 0
     assert accounting(now, "--check") == 0
     rows = run_on("login", ["sacctmgr", "-nP", "show", "assoc", "format=account"]).stdout
@@ -278,7 +272,7 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
         assert rows == {**dict.fromkeys((*running, across), "RUNNING"), waiting: "PENDING"}
         until(
             lambda: run_on("login", ["sacct", "-X", "-n", "-P", "-j", brief, "-o", "State"]).stdout,
-            lambda text: text.split() == ["COMPLETED"] * 12,
+            wanted=lambda text: text.split() == ["COMPLETED"] * 12,
         )
     finally:
         left_behind.unlink(missing_ok=True)
@@ -286,4 +280,4 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
             run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=UP"])
         run_on("login", ["scancel", *running, across, brief, waiting])
     left = ["squeue", "-h", "-o", "%i", "-j", ",".join((*running, across, brief, waiting))]
-    until(lambda: run_on("login", left).stdout, lambda text: not text.strip())
+    until(lambda: not run_on("login", left).stdout.strip())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 import pytest
 from test_commands_lab import practicum
+from waiting import until
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -37,10 +37,7 @@ def bad(lab) -> Callable[[], list[str]]:
 def well_again(lab, bad, request):
     """Every test mends what it broke; the cluster is given a while to notice."""
     yield
-    end = time.monotonic() + 60
-    while left := bad():
-        assert time.monotonic() < end, left
-        time.sleep(1)
+    until(bad, wanted=lambda left: not left)
 
 
 def on(run_on, node: str, *argv: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from waiting import until
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -47,13 +47,7 @@ def apply(lab) -> Iterator[Callable[..., Result]]:
 
 
 def until_empty(run_on, node: str, folder: str) -> None:
-    end = time.monotonic() + 60
-    while True:
-        left = run_on(node, ["ls", "-A", folder]).stdout.strip()
-        if not left:
-            return
-        assert time.monotonic() < end, f"{folder} on {node}: {left}"
-        time.sleep(0.5)
+    until(lambda: run_on(node, ["ls", "-A", folder]).stdout, wanted=lambda left: not left)
 
 
 def test_a_job_has_a_folder_of_its_own_for_as_long_as_it_runs(lab, run_on, apply) -> None:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 from courses import Course, card, courses
 from playwright.sync_api import Page, expect
-from student import Student, until
+from student import Student
 from test_browser_lab import browser, log_in, shot  # noqa: F401 - browser is a fixture
 from test_course_browser_lab import WAIT, grave, page_of
+from waiting import until
 
 pytestmark = pytest.mark.lab
 

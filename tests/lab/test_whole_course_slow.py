@@ -20,9 +20,9 @@ import pytest
 import tomlkit
 from courses import Course, apply, courses
 from playwright.sync_api import Page, expect
-from student import until
 from test_browser_lab import log_in, shot, start_server, stop_server
 from test_course_browser_lab import GRADER, WAIT, browser, grave, page_of
+from waiting import until
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]
