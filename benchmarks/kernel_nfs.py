@@ -26,7 +26,7 @@ import common
 from kernel_images import compared, environment, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/vm"))
-from vmkit import cluster as pairs
+from vmkit import cluster as machines
 from vmkit.described import DATA_DISK
 from vmkit.use import Vms
 
@@ -104,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vms", default="nfs", help="the pair's name; it is removed in the end")
     options = parser.parse_args(argv)
-    pairs.recover()
-    with pairs.hold(options.vms):
+    machines.recover()
+    with machines.hold(options.vms):
         vms = Vms(options.vms, "debian12")
         try:
             vms.up(common.say)

@@ -1,5 +1,5 @@
-"""Two virtual machines for tests: `head` (login, controller, database, storage; 1 GB) and
-`node01` (compute), with kernels of their own, on one LAN whose gateway is this host.
+"""Virtual machines for tests: `head` (login, controller, database, storage; 1 GB) and `node01`
+(compute), with kernels of their own, on one LAN whose gateway is this host.
 
 How to use it:
 
@@ -13,6 +13,7 @@ Fixtures (all of the session, and of :class:`vmkit.use.Vms`, which says what els
 reboot, reset, power_off, power_on, set_clock, until, plan, practicum, ...):
 
 - `vms`: both run, and root can log in; nothing was applied by this session yet.
+- `three_vms` (of a module): three others, with `node02`; PRACTICUM_VMS=mine names them mine-3.
 - `cluster_vms`: the same with cluster.toml applied (all roles below Python environments and hub).
 - `run_on(node, argv, user=..., input=..., timeout=...)`: as in tests/lab; on `cluster_vms`.
 - `apply(edit)` (of a test): rewrites cluster.toml by a function text → text and applies; after
@@ -27,6 +28,7 @@ image (seconds), rather than installed by an emulated dpkg (minutes).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -37,36 +39,50 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vmkit import cluster as pairs
+from vmkit import cluster as machines
 from vmkit.use import Edit, Vms
 
 from provisioning.planning import Result
 
-VMS = pytest.StashKey[Vms]()
-FIRST = pytest.StashKey[tuple[Result, float]]()
+RUN = pytest.StashKey[list[Vms]]()
 
 
 def say(text: str) -> None:
     print(f"vms: {text}", flush=True)
 
 
-@pytest.fixture(scope="session")
-def vms(request: pytest.FixtureRequest) -> Iterator[Vms]:
-    """Both machines, running."""
-    named = os.environ.get("PRACTICUM_VMS", "")
+@contextlib.contextmanager
+def running(config: pytest.Config, named: str, compute: int) -> Iterator[Vms]:
+    """Machines of that name, which are kept; or others, if it is empty."""
     name = named or f"t-{secrets.token_hex(3)}"
-    pairs.recover()
-    with pairs.hold(name):
-        made = Vms(name, os.environ.get("PRACTICUM_GUEST", "debian12"))
-        request.config.stash[VMS] = made
+    machines.recover()
+    with machines.hold(name):
+        made = Vms(name, os.environ.get("PRACTICUM_GUEST", "debian12"), compute)
+        config.stash[RUN] = [*config.stash.get(RUN, []), made]
         try:
             made.up(say)
             if named:
                 (made.folder / "keep").touch()
             yield made
         finally:
+            config.stash[RUN].remove(made)
             if not named:
                 made.down()
+
+
+@pytest.fixture(scope="session")
+def vms(request: pytest.FixtureRequest) -> Iterator[Vms]:
+    """Both machines, running."""
+    with running(request.config, os.environ.get("PRACTICUM_VMS", ""), 1) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def three_vms(request: pytest.FixtureRequest) -> Iterator[Vms]:
+    """head, node01 and node02, running."""
+    named = os.environ.get("PRACTICUM_VMS", "")
+    with running(request.config, named and f"{named}-3", 2) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +118,13 @@ def apply(cluster_vms: Vms) -> Iterator[Callable[[Edit], Result]]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()
-    made = item.config.stash.get(VMS, None)
-    if report.failed and made is not None and "vms" in getattr(item, "fixturenames", ()):
-        report.sections.extend(made.evidence())
+    if report.failed:
+        for made in item.config.stash.get(RUN, []):
+            report.sections.extend(made.evidence())
 
 
 if __name__ == "__main__":
     for one in sys.argv[1:]:
-        with pairs.hold(one):
+        with machines.hold(one):
             Vms(one).down()
-    pairs.recover()
+    machines.recover()

@@ -16,7 +16,9 @@ from provisioning.remembered import last_facts
 
 pytestmark = pytest.mark.vm
 
+BY = {"netplan": ["netplan.io"], "netplan-NetworkManager": ["netplan.io", "network-manager"]}
 INSTALLED = "/etc/systemd/network/10-installed.network"
+NETWORKD = ("systemd-networkd.service", "systemd-networkd.socket")
 OURS = "/etc/netplan/90-practicum.yaml"
 
 
@@ -28,23 +30,29 @@ def own(vms: Vms) -> tuple[str, str, list[str]]:
     return way["dev"], way["gateway"], addresses
 
 
-@pytest.fixture
-def card(cluster_vms: Vms) -> Iterator[str]:
-    """node01's card, whose address netplan gives it, as an installer wrote it down."""
-    vms = cluster_vms
+@pytest.fixture(params=BY)
+def card(cluster_vms: Vms, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """node01's card, whose address netplan gives it, as an installer wrote it down; and its
+    manager: networkd or, as on a desktop and on Raspberry Pi OS, NetworkManager."""
+    vms, manager = cluster_vms, request.param
     name, gateway, [address] = own(vms)
-    install = ["apt-get", "-y", "-q", "--no-install-recommends", "install", "netplan.io"]
+    install = ["apt-get", "-y", "-q", "--no-install-recommends", "install", *BY[manager]]
     vms.check_on("node01", install, timeout=900)
+    by_nm = manager != "netplan"
     ethernet = {"addresses": [address], "routes": [{"to": "default", "via": gateway}]}
-    tree = {"network": {"version": 2, "ethernets": {name: ethernet}}}
+    renderer = "NetworkManager" if by_nm else "networkd"
+    tree = {"network": {"version": 2, "renderer": renderer, "ethernets": {name: ethernet}}}
     vms.check_on("node01", ["install", "-m", "600", "/dev/stdin", "/etc/netplan/50-installer.yaml"],
                  input=json.dumps(tree))  # fmt: skip
     vms.check_on("node01", ["mv", INSTALLED, "/root"])
+    if by_nm:
+        vms.check_on("node01", ["systemctl", "disable", *NETWORKD])
     vms.reboot("node01")
-    yield name
+    yield name, manager
+    vms.check_on("node01", ["systemctl", "enable", *NETWORKD])
     vms.check_on("node01", ["mv", f"/root/{INSTALLED.rpartition('/')[2]}", INSTALLED])
     vms.check_on("node01", ["rm", "-r", "/etc/netplan"])
-    vms.check_on("node01", ["apt-get", "-y", "-q", "purge", "netplan.io"], timeout=600)
+    vms.check_on("node01", ["apt-get", "-y", "-q", "purge", *BY[manager]], timeout=600)
     vms.reboot("node01")
 
 
@@ -60,15 +68,16 @@ def static(gateway: str, dns: Sequence[str]) -> Edit:
 
 
 def test_addresses_go_to_netplan_and_a_wrong_gateway_comes_back(
-    card: str, apply: Callable[[Edit], Result], cluster_vms: Vms
+    card: tuple[str, str], apply: Callable[[Edit], Result], cluster_vms: Vms
 ) -> None:
     vms = cluster_vms
+    name, manager = card
     _, gateway, before = own(vms)
     dns = re.findall(r"(?m)^nameserver (\S+)", vms.check_on("head", ["cat", "/etc/resolv.conf"]))
     assert apply(static(gateway, dns)).ok
-    assert last_facts(vms.toml.parent, "node01").managers[card] == "netplan"
+    assert last_facts(vms.toml.parent, "node01").managers[name] == manager
     vms.check_on("node01", ["ls", OURS])
-    assert own(vms) == (card, gateway, before)
+    assert own(vms) == (name, gateway, before)
     assert changes(vms.plan()) == []
 
     nobody = str(load(vms.toml).network.network[250])
@@ -81,6 +90,10 @@ def test_addresses_go_to_netplan_and_a_wrong_gateway_comes_back(
 
     apply(static(gateway, dns))
     vms.reboot("node01")
-    assert own(vms) == (card, gateway, before)
-    status = vms.check_on("node01", ["networkctl", "status", card])
-    assert "10-netplan-00-practicum.network" in status
+    assert own(vms) == (name, gateway, before)
+    if manager == "netplan":
+        told = vms.check_on("node01", ["networkctl", "status", name])
+        assert "10-netplan-00-practicum.network" in told
+    else:
+        told = vms.check_on("node01", ["nmcli", "-g", "GENERAL.CONNECTION", "device", "show", name])
+        assert told == "netplan-00-practicum\n"

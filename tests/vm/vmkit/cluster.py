@@ -1,4 +1,5 @@
-"""Two machines, head and node01, from nothing to running, and back to nothing.
+"""The machines, head and node01 and what more a test wants, from nothing to running, and back to
+nothing.
 
 All of it is in one folder under the cluster's name. Whoever uses a cluster holds its lock; a
 folder that nobody holds and nobody asked to keep was left by a killed run, and the next one
@@ -29,14 +30,13 @@ from provisioning.lab.network import address, gateway
 from provisioning.lab.system import locked, remove_tree, run, write
 from vmkit import described, environments, network
 from vmkit import image as images
-from vmkit.described import BUILT_DISK, DATA_DISK, FULL_DISK, HEAD, NODE
+from vmkit.described import BUILT_DISK, DATA_DISK, FULL_DISK, HEAD
 from vmkit.machine import Disk, Machine, wait_for_ssh
 
 STATE = Path(os.environ.get("PRACTICUM_VM_STATE", "/var/lib/practicum/vms"))
-NAMES = (HEAD, NODE)
 # A login node of 1 GB is to be enough.
-MEMORY_MB = {HEAD: 1024, NODE: 768}
-CPUS = {HEAD: 2, NODE: 2}
+HEAD_MB, COMPUTE_MB = 1024, 768
+CPUS = 2
 DATA_MB, FULL_MB = 2048, 64
 # SSH answers after 25 s on a quiet machine with two cores; others may be using it.
 BOOT_SECONDS = 600
@@ -46,17 +46,24 @@ NOWHERE = ipaddress.IPv4Network("192.0.2.0/24")
 Say = Callable[[str], None]
 
 
-class Pair:
-    """The two machines as hardware: folder, disks, network, power."""
+class Hardware:
+    """The machines as such: folder, disks, network, power. ``compute`` of them besides head; those
+    that are there already stay as many as they are."""
 
-    def __init__(self, name: str, guest: str = "debian12") -> None:
+    def __init__(self, name: str, guest: str = "debian12", compute: int = 1) -> None:
         if not NAME.fullmatch(name):
             raise PracticumError(f"{name!r} cannot name VMs: 2 to 10 of a-z, 0-9 and dashes")
         self.name = name
         self.guest = guest
+        self.compute = compute
         self.folder = STATE / name
         self.subnet = NOWHERE
+        self._recall()
         self.machines = self._machines()
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "vms.json"
 
     @property
     def toml(self) -> Path:
@@ -67,17 +74,14 @@ class Pair:
         return self.toml.parent / "secrets" / "ssh_key"
 
     def up(self, say: Say) -> None:
-        """Make what is missing, power on what is off, wait until SSH answers on both."""
+        """Make what is missing, power on what is off, wait until SSH answers on all."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = self.folder / "vms.json"
-        if record.is_file():
-            known = json.loads(record.read_text())
-            self.guest, self.subnet = known["guest"], ipaddress.IPv4Network(known["subnet"])
-            network.make(self.name, self.subnet, len(NAMES))
-        else:
-            self.subnet = network.choose(self.name, len(NAMES))
-            write(record, json.dumps({"guest": self.guest, "subnet": str(self.subnet)}))
-        self.machines = self._machines()
+        if self.subnet == NOWHERE:
+            self.subnet = network.choose(self.name, 1 + self.compute)
+            known = {"guest": self.guest, "compute": self.compute, "subnet": str(self.subnet)}
+            write(self.record, json.dumps(known))
+            self.machines = self._machines()
+        network.make(self.name, self.subnet, 1 + self.compute)
         self._describe()
         if not (self.folder / "made").exists():
             self._make(say)
@@ -85,13 +89,13 @@ class Pair:
         for machine in self.machines.values():
             machine.start()
         wait_for_ssh(list(self.machines.values()), BOOT_SECONDS)
-        say(f"SSH answers on both after {time.monotonic() - begun:.0f} s")
+        say(f"SSH answers on all after {time.monotonic() - begun:.0f} s")
 
     def down(self) -> None:
         """Stop the machines and remove all that is theirs. Fine if nothing is there."""
         for machine in self.machines.values():
             machine.power_off()
-        network.remove(self.name, len(NAMES))
+        network.remove(self.name, 1 + self.compute)
         if self.folder.exists():
             remove_tree(self.folder)
         if not names():
@@ -100,9 +104,14 @@ class Pair:
     def _describe(self) -> None:
         self.toml.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.toml.exists():
+            compute = "".join(
+                described.COMPUTE.format(name=one.name, address=one.address)
+                for one in self.machines.values()
+                if one.name != HEAD
+            )
             text = described.TEMPLATE.format(
                 subnet=self.subnet, gateway=gateway(self.subnet),
-                head=address(self.subnet, 0), node=address(self.subnet, 1),
+                head=address(self.subnet, 0), compute=compute,
             )  # fmt: skip
             write(self.toml, text)
         path = secrets_path(self.toml)
@@ -110,8 +119,16 @@ class Pair:
         if generate(known) != known:
             save_secrets(path, generate(known))
 
+    def _recall(self) -> None:
+        """What is there is as it was made."""
+        if self.record.is_file():
+            known = json.loads(self.record.read_text())
+            self.guest, self.compute = known["guest"], known["compute"]
+            self.subnet = ipaddress.IPv4Network(known["subnet"])
+
     def _machines(self) -> dict[str, Machine]:
-        return {name: self._machine(index, name) for index, name in enumerate(NAMES)}
+        names = (HEAD, *(f"node{number:02}" for number in range(1, 1 + self.compute)))
+        return {name: self._machine(index, name) for index, name in enumerate(names)}
 
     def _machine(self, index: int, name: str) -> Machine:
         folder = self.folder / name
@@ -126,7 +143,8 @@ class Pair:
         return Machine(
             cluster=self.name, name=name, folder=folder, address=address(self.subnet, index),
             mac=f"52:54:00:{number[:2]}:{number[2:4]}:{index:02x}",
-            tap=network.tap(self.name, index), memory_mb=MEMORY_MB[name], cpus=CPUS[name],
+            tap=network.tap(self.name, index), cpus=CPUS,
+            memory_mb=HEAD_MB if name == HEAD else COMPUTE_MB,
             machine_id=uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{self.name}").hex, disks=disks,
         )  # fmt: skip
 
@@ -193,13 +211,13 @@ def hold(name: str) -> AbstractContextManager[None]:
 
 
 def names() -> list[str]:
-    """Every pair that has begun to be."""
+    """All that have begun to be."""
     return sorted(path.name for path in STATE.iterdir()) if STATE.is_dir() else []
 
 
 def recover() -> None:
-    """Remove what killed sessions left: pairs that nobody holds, and that were not to be kept."""
+    """Remove what killed sessions left: what nobody holds, and was not to be kept."""
     for name in names():
         with contextlib.suppress(PracticumError), hold(name):
             if not (STATE / name / "keep").exists():
-                Pair(name).down()
+                Hardware(name).down()

@@ -13,14 +13,14 @@ from provisioning.lab import tree
 from provisioning.resources import Group, Package, Resource, User
 from provisioning.role import Context, Role, declare
 
-HEAD, NODE = "head", "node01"
+HEAD = "head"
 # An empty disk for the file server, and one that has a file system and must be refused.
 DATA_DISK, FULL_DISK = "PRACTICUM-DATA", "PRACTICUM-FULL"
 # Empty until a test asks for the environments that were built here.
 BUILT_DISK = "PRACTICUM-BUILT"
 
 TEMPLATE = """\
-# Two virtual machines: one that serves, one that computes.
+# Virtual machines: one that serves, the others compute.
 
 [cluster]
 name = "vms"
@@ -45,12 +45,7 @@ name = "head"
 address = "{head}"
 roles = ["login", "controller", "database", "storage"]
 
-[[nodes]]
-name = "node01"
-address = "{node}"
-roles = ["compute"]
-
-[[groups]]
+{compute}[[groups]]
 name = "students"
 gid = 2000
 role = "student"
@@ -116,6 +111,14 @@ memory_mb = 300
 name = "python3"
 title = "Python (class)"
 packages = ["numpy"]
+"""
+
+COMPUTE = """\
+[[nodes]]
+name = "{name}"
+address = "{address}"
+roles = ["compute"]
+
 """
 
 

@@ -1,4 +1,4 @@
-"""What tests do with the two machines: run commands, apply, reboot, pull the plug."""
+"""What tests do with the machines: run commands, apply, reboot, pull the plug."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from provisioning.planning import Plan, Result
 from provisioning.role import Role
 from vmkit import described, environments
 from vmkit import image as images
-from vmkit.cluster import BOOT_SECONDS, Pair
+from vmkit.cluster import BOOT_SECONDS, Hardware
 from vmkit.described import BUILT_DISK, HEAD
 from vmkit.machine import wait_for_ssh
 
@@ -58,8 +58,8 @@ finally:
 Edit = Callable[[str], str]
 
 
-class Vms(Pair):
-    """The pair, running."""
+class Vms(Hardware):
+    """The machines, running."""
 
     # -- commands
 
