@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -393,7 +392,7 @@ def test_a_node_that_does_not_answer(nodes: Nodes) -> None:
     moved = Cluster.model_validate(data)
     started = time.monotonic()
     result = nodes.with_roles([role("base", [file("/etc/alive", "1")])], cluster=moved)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert "does not answer" in result.errors[moved.machines[0].name]
     assert nodes.there("/etc/alive", node=SECOND)
 
@@ -434,13 +433,17 @@ def test_unknown_nodes_are_named(nodes: Nodes) -> None:
         nodes.apply(limit=["node77"])
 
 
-def test_by_the_minute(nodes: Nodes) -> None:
-    """Forty resources that are as declared: one handshake and two round trips a node."""
+def test_a_run_without_changes_costs_one_log_in(nodes: Nodes) -> None:
+    """Forty resources that are as declared: a handshake is what a node costs most."""
     parts: list[Resource] = [file(f"/etc/practicum-{i}", f"{i}\n" * 50) for i in range(40)]
     assert nodes.apply(*parts, limit=()).ok
-    took = []
-    for _ in range(3):
-        started = time.monotonic()
+
+    def log_ins(node: str) -> int:
+        told = nodes.out("journalctl", "--quiet", "--output=cat", "--unit=ssh", node=node)
+        return told.count("Accepted publickey")
+
+    for node in (FIRST, SECOND):
+        begun = log_ins(node)
+        asking = log_ins(node) - begun
         assert nodes.apply(*parts, limit=()).changed == 0
-        took.append(time.monotonic() - started)
-    assert min(took) < 3, textwrap.dedent(f"a run without changes took {took} s")
+        assert log_ins(node) - begun - 2 * asking == 1

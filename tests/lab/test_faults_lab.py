@@ -66,7 +66,7 @@ def test_a_node_reboots_half_way(clean: Nodes) -> None:
     assert "the connection to node01 was lost" in result.errors[SECOND]
     assert "apply again" in result.errors[SECOND]
     assert clean.there("/etc/last")
-    until(lambda: answering(clean, SECOND), 60)
+    until(lambda: answering(clean, SECOND))
     result = clean.with_roles(apply.roles)
     assert result.ok, result.errors
     made = [change.key for part in result.nodes for change in part.changes if part.node == SECOND]
@@ -83,7 +83,7 @@ def test_a_node_dies_half_way(clean: Nodes, monkeypatch: pytest.MonkeyPatch) -> 
     began = time.monotonic()
     containers.stop(clean.info.name, SECOND, patience=0)
     result = apply.result()
-    assert time.monotonic() - began < 45
+    assert time.monotonic() - began < 120
     assert list(result.errors) == [SECOND]
     assert "node01" in result.errors[SECOND]
     assert clean.there("/etc/last")
@@ -92,7 +92,7 @@ def test_a_node_dies_half_way(clean: Nodes, monkeypatch: pytest.MonkeyPatch) -> 
     assert list(result.errors) == [SECOND]
     assert "does not answer" in result.errors[SECOND]
     labs.up(clean.info.name, roles=(), reporter=Silent())
-    until(lambda: answering(clean, SECOND), 60)
+    until(lambda: answering(clean, SECOND))
     result = clean.with_roles(apply.roles)
     assert result.ok, result.errors
 

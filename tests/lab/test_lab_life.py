@@ -191,7 +191,7 @@ def test_the_hub_port_of_this_machine_leads_to_the_login_node(made_labs) -> None
     host = re.search(r"src (\S+)", output("ip", "route", "get", "192.0.2.250"))
     assert host
     for address in ("127.0.0.1", host[1]):
-        assert until(partial(status_of, f"http://{address}:{port}/"), 60) == 200
+        assert until(partial(status_of, f"http://{address}:{port}/")) == 200
     labs.down(name, reporter=Plain())
     assert leftovers(name) == []
 

@@ -26,8 +26,8 @@ def submit(run_on, user: str, wrap: str, *options: str) -> str:
     return done.stdout.strip()
 
 
-def is_idle(run_on, node: str, seconds: float = 180) -> None:
-    until(lambda: node_state(run_on, node), seconds, wanted=lambda text: text.startswith("idle"))
+def is_idle(run_on, node: str) -> None:
+    until(lambda: node_state(run_on, node), wanted=lambda text: text.startswith("idle"))
 
 
 def wait_for(run_on, job: str, state: str) -> None:
@@ -78,8 +78,8 @@ def test_slurmd_comes_though_systemd_reads_its_units_anew_meanwhile(run_on) -> N
         assert state() == "activating"
     finally:
         run_on("login", ["systemctl", "start", "slurmctld"])
-    until(state, 60, wanted=lambda text: text == "active")
-    is_idle(run_on, "node02", 60)
+    until(state, wanted=lambda text: text == "active")
+    is_idle(run_on, "node02")
 
 
 def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_on) -> None:
