@@ -89,7 +89,7 @@ class Student:
     def stop(self) -> None:
         for name in self.servers() or [""]:
             self.api("DELETE", f"/servers/{name}" if name else "/server")
-        until(lambda: not self.servers())
+        until(lambda: not self.servers(), 60)
 
 
 @pytest.fixture

@@ -326,5 +326,5 @@ def _stop_ends_the_job(page: Page, lab, run_on, name: str) -> None:
     page.goto(f"{lab.hub_url}/hub/home", timeout=30_000)
     stop_server(page)
     shot(page, f"{name}-stopped")
-    until(lambda: squeue(run_on, name), wanted=lambda jobs: not jobs)
+    until(lambda: squeue(run_on, name), 60, wanted=lambda jobs: not jobs)
     page.context.close()

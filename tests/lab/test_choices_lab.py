@@ -98,7 +98,7 @@ def test_a_limit_of_slurm_is_told_in_a_sentence(student: Any, run_on: Any) -> No
     text(run_on("login", [*manager, "add", "qos", QOS, *limits]))
     partition = ["scontrol", "update", "partitionname=notebook"]
     try:
-        until(lambda: run_on("login", [*partition, f"qos={QOS}"]).returncode == 0)
+        until(lambda: run_on("login", [*partition, f"qos={QOS}"]).returncode == 0, 60)
         last, _ = cleo.outcome(profile="small")
         assert last.get("ready"), last
         cleo.server_name = "second"
@@ -138,9 +138,9 @@ def test_an_instructor_starts_what_the_student_chose_and_cannot_enter_it(
     url = f"{ines.hub}/hub/api/users/cleo"
     started = ines.web.post(f"{url}/server", params=ines.xsrf, timeout=60)
     assert started.status_code in (201, 202), started.text
-    until(lambda: [job for job in own_jobs(run_on, "cleo") if job.endswith("/RUNNING")])
+    until(lambda: [job for job in own_jobs(run_on, "cleo") if job.endswith("/RUNNING")], 180)
     assert own_jobs(run_on, "cleo")[0].split("/")[2] == "250M"
-    until(lambda: cleo.api("GET", "").json().get("server"))
+    until(lambda: cleo.api("GET", "").json().get("server"), 180)
     entered = ines.web.get(f"{ines.hub}/user/cleo/api/status", timeout=30)
     assert entered.status_code in (403, 404), entered.text[:200]
     for path in ("/tokens", "/servers/x/shares"):

@@ -89,6 +89,7 @@ def test_a_hostile_job_name_is_only_a_name(run_on) -> None:
         assert run_on("login", ["scontrol", "release", str(job_id)], user="ada").returncode == 0
         (record,) = until(
             lambda: ask(run_on, sacct.sacct_query(job_ids=[job_id])),
+            60,
             wanted=lambda found: [
                 one for one in found if one.state is JobState.COMPLETED and one.name != "allocation"
             ],

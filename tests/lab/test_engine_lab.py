@@ -170,7 +170,7 @@ def test_two_applies_at_once(nodes: Nodes) -> None:
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(nodes.apply(slow)))
     other.start()
-    until(lambda: nodes.there("/run/slow.begun"))
+    until(lambda: nodes.there("/run/slow.begun"), 30)
     result = nodes.apply(slow, file("/etc/second", "1"))
     other.join(60)
     assert "another apply is at work on this node" in result.errors[FIRST]
@@ -200,11 +200,11 @@ engine.apply(load(path), roles, {"manifest_key": "cd" * 32}, base=path.parent,
 def test_a_client_killed_half_way(nodes: Nodes) -> None:
     """What was begun on the node is finished, nothing further is begun, apply again finishes."""
     client = subprocess.Popen([sys.executable, "-c", CLIENT, str(nodes.info.cluster_toml)])
-    until(lambda: nodes.there("/run/cut.begun"))
+    until(lambda: nodes.there("/run/cut.begun"), 30)
     client.send_signal(signal.SIGKILL)
     client.wait(10)
-    until(lambda: nodes.there("/run/cut"))
-    until(lambda: nodes.out("cat", "/run/practicum.lock") == "" or lock_is_free(nodes))
+    until(lambda: nodes.there("/run/cut"), 30)
+    until(lambda: nodes.out("cat", "/run/practicum.lock") == "" or lock_is_free(nodes), 30)
     assert not nodes.there("/etc/after")
     slow = Command(id="slow", check=("test", "-e", "/run/cut"), run=("false",))
     result = nodes.apply(file("/etc/before", "1"), slow, file("/etc/after", "1"))
@@ -226,13 +226,13 @@ def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(nodes.apply(unit, slow, service)))
     other.start()
-    until(lambda: nodes.there("/run/kill.begun"))
+    until(lambda: nodes.there("/run/kill.begun"), 30)
     agent = json.loads(nodes.out("cat", "/run/practicum.lock"))["pid"]
     nodes.out("kill", "-KILL", str(agent))
     other.join(60)
     assert "login" in results[0].errors
     assert nodes.out("systemctl", "show", "-P", "MainPID", "web") == pid
-    until(lambda: nodes.there("/run/kill"))
+    until(lambda: nodes.there("/run/kill"), 30)
     result = nodes.apply(unit, slow, service)
     assert result.ok, result.errors
     assert [change.key for change in result.nodes[0].changes] == ["service:web"]
@@ -392,7 +392,7 @@ def test_a_node_that_does_not_answer(nodes: Nodes) -> None:
     moved = Cluster.model_validate(data)
     started = time.monotonic()
     result = nodes.with_roles([role("base", [file("/etc/alive", "1")])], cluster=moved)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 15
     assert "does not answer" in result.errors[moved.machines[0].name]
     assert nodes.there("/etc/alive", node=SECOND)
 

@@ -245,7 +245,7 @@ def test_no_process_and_no_file_is_left(
             "-user gradebox-grd-01 -o -user gradebox-grd-02"]  # fmt: skip
     for node in lab.nodes:
         # the epilog clears up when the last job has ended
-        until(lambda node=node: run_on(node.name, look).stdout, wanted=lambda left: left == "")
+        until(lambda node=node: run_on(node.name, look).stdout, 60, wanted=lambda left: left == "")
     staged = run_on("login", ["find", "/nfs/courses/.grading", "-mindepth", "2"]).stdout
     assert staged == ""
 
@@ -285,7 +285,7 @@ def test_a_neighbour_is_neither_read_nor_killed(grader: Grader, run_on: Any) -> 
     look = ["squeue", "--noheader", "--user=gradebox-grd-02", "--states=R", "--format=%N"]
     with ThreadPoolExecutor() as pool:
         grading = pool.submit(grader.grade, "neighbours")
-        node = until(lambda: grading.done() or run_on("login", look).stdout.strip())
+        node = until(lambda: grading.done() or run_on("login", look).stdout.strip(), 120)
         assert node is not True, grading.result()
         said = run_on(node, ["bash", "-c", AGAINST]).stdout
         found = grading.result()["by"]
@@ -317,6 +317,7 @@ def test_killed_in_the_middle_and_run_again(grader: Grader, run_on: Any) -> None
     state = ["cat", "/nfs/courses/grd/grading/assignments/slow/progress"]
     until(
         lambda: run_on("login", state).stdout.replace('"running": true', ""),
+        120,
         wanted=lambda text: 'running"' in text,
     )
     run_on("login", ["pkill", "-KILL", "-u", "grader-grd", "-f", "coursework.act"])

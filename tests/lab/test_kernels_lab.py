@@ -94,7 +94,7 @@ def end_session(run_on: Any, user: str) -> None:
     """The job goes, and with it the kernel's lease; the hub notices by itself."""
     run_on("login", ["scancel", "--name=practicum-hub", "-u", user])
     left = ["squeue", "-h", "-u", user, "-n", "practicum-hub"]
-    until(lambda: not run_on("login", left).stdout.strip())
+    until(lambda: not run_on("login", left).stdout.strip(), 120)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,8 @@ def test_a_build_that_is_killed_changes_nothing(
             run_on("login", ["scancel", "--verbose", job]).returncode == 0
             and not run_on("login", ["squeue", "-h", job]).stdout.strip()
             and build.poll() is not None
-        )
+        ),
+        120,
     )
     said = build.communicate(timeout=60)[0]
     assert build.returncode == 1, said

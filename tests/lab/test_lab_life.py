@@ -118,7 +118,9 @@ def test_killed_while_the_tree_is_made(made_labs, tmp_path) -> None:
     name = made_labs()
     process = up(name, env=env)
     log = tmp_path / "logs/debian12.log"
-    until(lambda: process.poll() is not None or (log.exists() and "Unpacking" in log.read_text()))
+    until(
+        lambda: process.poll() is not None or (log.exists() and "Unpacking" in log.read_text()), 120
+    )
     assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
@@ -145,6 +147,7 @@ def test_a_node_that_dies_or_reboots_comes_back(made_labs) -> None:
     run_on("node01", ["systemctl", "reboot"])
     until(
         lambda: run_on("node01", ["cat", "/proc/sys/kernel/random/boot_id"]).stdout,
+        60,
         wanted=lambda text: text not in ("", boot),
     )
     for process in nodes.supervisors(name, "node01"):
@@ -191,7 +194,7 @@ def test_the_hub_port_of_this_machine_leads_to_the_login_node(made_labs) -> None
     host = re.search(r"src (\S+)", output("ip", "route", "get", "192.0.2.250"))
     assert host
     for address in ("127.0.0.1", host[1]):
-        assert until(partial(status_of, f"http://{address}:{port}/")) == 200
+        assert until(partial(status_of, f"http://{address}:{port}/"), 20) == 200
     labs.down(name, reporter=Plain())
     assert leftovers(name) == []
 

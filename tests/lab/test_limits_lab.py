@@ -127,7 +127,7 @@ def test_cores_of_one_person_are_counted_over_their_jobs(limited: Path, run_on: 
     try:
         asked = ["squeue", "-h", "-j", ",".join(jobs), "-o", "%T %r"]
         rows = ["PENDING QOSMaxCpuPerUserLimit", "RUNNING None"]
-        until(lambda: sorted(text(run_on("login", asked)).splitlines()) == rows)
+        until(lambda: sorted(text(run_on("login", asked)).splitlines()) == rows, 60)
     finally:
         run_on("login", ["scancel", *jobs])
 
@@ -150,7 +150,7 @@ def test_an_account_has_its_shares_minutes_and_coordinator(limited: Path, run_on
         assert "denied" in (denied.stdout + denied.stderr).lower()
         assert run_on("login", ["scancel", theirs], user="ines").returncode == 0
         state = ["squeue", "-h", "-j", theirs, "-t", "all", "-o", "%T"]
-        until(lambda: run_on("login", state).stdout.strip() in ("CANCELLED", ""))
+        until(lambda: run_on("login", state).stdout.strip() in ("CANCELLED", ""), 60)
     finally:
         run_on("login", ["scancel", theirs, others])
 
@@ -188,5 +188,5 @@ def test_the_script_of_a_job_is_kept(limited: Path, run_on: Any) -> None:
     words = ["sbatch", "--wait", "--parsable", "-D", "/tmp", "-o", "/dev/null", "--mem=20"]
     job = text(run_on("login", words, user="ada", input=script)).strip()
     kept = ["sacct", "-B", "-j", job]
-    until(lambda: script in text(run_on("login", kept, user="ada")))
+    until(lambda: script in text(run_on("login", kept, user="ada")), 60)
     assert "quokka" not in run_on("login", kept, user="ben").stdout

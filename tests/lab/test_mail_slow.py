@@ -28,7 +28,7 @@ def test_the_end_of_a_job_is_mailed_to_its_owner_on_the_controller(lab: Any, run
             plan_is_empty(path)
             job = text(run_on("login", ENDS, user="ada")).strip()
             subject = f"Subject: Slurm Job_id={job} Name=told Ended"
-            until(lambda: subject in run_on("login", ["cat", BOX], user="ada").stdout)
+            until(lambda: subject in run_on("login", ["cat", BOX], user="ada").stdout, 60)
             mail = text(run_on("login", ["cat", BOX], user="ada"))
             assert "COMPLETED" in mail
             assert mail.count("\nSubject: ") == 1, mail

@@ -364,6 +364,7 @@ def test_the_examples(bash: Any, run_on: Any) -> None:
         assert len(re.findall(pattern, text)) == count, f"{name}: {said}\n{text}"
     until(
         lambda: "5050" in outputs(run_on, folder, "sum-*.out"),
+        120,
         why=lambda: run_on("login", ["squeue", "-a"]).stdout,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -152,8 +153,10 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked,
     # An address that nobody here can reach: the node must come back by itself.
     lost = bare.described("10.99.99.11", **static, subnet="10.99.99.0/24")
     lost = lost.model_copy(update={"network": lost.network.model_copy(update={"gateway": None})})
+    began = time.monotonic()
     result = bare.with_roles(roles, ["node01"], lost)
     assert f"took the old ones back and answers at {new}" in result.errors["node01"]
+    assert time.monotonic() - began < 90
     assert new in bare.inside("node01", "ip", "-4", "addr", "show", "host0")
 
     # A gateway that is not there, though the node itself is reached.
@@ -162,7 +165,7 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked,
     )
     assert f"the gateway {subnet[250]} does not answer" in wrong.errors["node01"]
     # The node says so before it has done it.
-    until(lambda: f"via {gateway} " in bare.inside("node01", "ip", "route"))
+    until(lambda: f"via {gateway} " in bare.inside("node01", "ip", "route"), 20)
 
     back = bare.with_roles(roles, ["node01"], bare.described(old, **static))
     assert back.ok, back.errors

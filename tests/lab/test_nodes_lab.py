@@ -58,7 +58,7 @@ def submit(run_on, node: str, seconds: int) -> str:
 
 def running(run_on, job: str) -> None:
     asked = ["squeue", "-h", "-j", job, "-o", "%T"]
-    until(lambda: run_on("login", asked).stdout, wanted=lambda state: state == "RUNNING\n")
+    until(lambda: run_on("login", asked).stdout, 60, wanted=lambda state: state == "RUNNING\n")
 
 
 def test_drained_and_resumed(lab, file: str) -> None:
@@ -233,7 +233,7 @@ def test_one_node_is_switched_off_and_comes_back(lab, run_on, file: str) -> None
     assert len(bad) == 1 and f"{name} (" in bad[0] and "does not answer" in bad[0]
     assert practicum("shutdown", "--only", name, "-y", "--file", file).returncode == 0
     labs.up(lab.name, roles=ROLES, reporter=Silent())
-    until(lambda: practicum("status", "--file", file).returncode == 0)
+    until(lambda: practicum("status", "--file", file).returncode == 0, 60)
     # and by itself it takes jobs again
     query = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
     until(lambda: run_on("login", query).stdout.strip() == "COMPLETED")

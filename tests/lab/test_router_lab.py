@@ -45,7 +45,7 @@ def test_the_login_node_routes_for_a_network_behind_it(bare: Networked) -> None:
         bare.run_on("login", ["touch", "/run/before"])
         bare.run_on("login", ["systemctl", "reboot"])
         started = "test ! -e /run/before && systemctl is-active practicum-firewall"
-        until(lambda: bare.run_on("login", ["sh", "-c", started]).stdout == "active\n")
+        until(lambda: bare.run_on("login", ["sh", "-c", started]).stdout == "active\n", 60)
         masquerade = bare.run_on("login", ["nft", "list", "table", "inet", "practicum"]).stdout
         assert "masquerade" in masquerade
         assert "policy drop" in masquerade

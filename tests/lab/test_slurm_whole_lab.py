@@ -16,6 +16,7 @@ pytestmark = pytest.mark.lab
 
 LIB = "/usr/local/lib/practicum"
 CONF = "/etc/slurm/slurm.conf"
+SLOW = 180  # seconds for what Slurm does at its own intervals
 WANTED = "/etc/practicum/accounting.json"
 
 
@@ -26,13 +27,14 @@ def submit(run_on, user: str, wrap: str, *options: str) -> str:
     return done.stdout.strip()
 
 
-def is_idle(run_on, node: str) -> None:
-    until(lambda: node_state(run_on, node), wanted=lambda text: text.startswith("idle"))
+def is_idle(run_on, node: str, seconds: float = SLOW) -> None:
+    until(lambda: node_state(run_on, node), seconds, wanted=lambda text: text.startswith("idle"))
 
 
 def wait_for(run_on, job: str, state: str) -> None:
     until(
         lambda: run_on("login", ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]).stdout,
+        SLOW,
         wanted=lambda text: state in text,
     )
 
@@ -58,7 +60,7 @@ def test_the_last_job_of_a_user_takes_along_what_it_left_and_no_other_does(run_o
     assert run_on("node01", left).returncode == 0, "the files of a user with another job went"
     assert run_on("node01", busy).returncode == 0, "a process of another job went"
     run_on("login", ["scancel", staying])
-    until(lambda: not run_on("node01", left).stdout)
+    until(lambda: not run_on("node01", left).stdout, SLOW)
     assert run_on("node01", ["pgrep", "-u", "ada"]).returncode == 1
 
 
@@ -73,13 +75,13 @@ def test_slurmd_comes_though_systemd_reads_its_units_anew_meanwhile(run_on) -> N
     try:
         run_on("node02", ["systemctl", "stop", "slurmd"])
         run_on("node02", ["systemctl", "start", "--no-block", "slurmd"])
-        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout)
+        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout, 20)
         run_on("node02", ["systemctl", "daemon-reload"])
         assert state() == "activating"
     finally:
         run_on("login", ["systemctl", "start", "slurmctld"])
-    until(state, wanted=lambda text: text == "active")
-    is_idle(run_on, "node02")
+    until(state, 60, wanted=lambda text: text == "active")
+    is_idle(run_on, "node02", 60)
 
 
 def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_on) -> None:
@@ -89,15 +91,19 @@ def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_
     run_on("node01", ["chmod", "755", script])
     try:
         job = submit(run_on, "ben", "true", "-w", "node01")
-        reason = until(lambda: node_state(run_on, "node01"), wanted=lambda text: "drain" in text)
+        reason = until(
+            lambda: node_state(run_on, "node01"), SLOW, wanted=lambda text: "drain" in text
+        )
         assert f"prolog 50-test failed for job {job}: scratch is broken" in reason
         asked = ["squeue", "-h", "-j", job, "-o", "%T %r"]
-        waits = until(lambda: run_on("login", asked).stdout, wanted=lambda text: "PENDING" in text)
+        waits = until(
+            lambda: run_on("login", asked).stdout, SLOW, wanted=lambda text: "PENDING" in text
+        )
         assert "held" not in waits.lower(), waits  # Slurm's own way is to hold it for the admin
     finally:
         run_on("node01", ["rm", script])
         run_on("login", ["scancel", "-u", "ben"])
-        until(lambda: not run_on("login", ["squeue", "-h", "-u", "ben"]).stdout)
+        until(lambda: not run_on("login", ["squeue", "-h", "-u", "ben"]).stdout, SLOW)
         run_on("login", ["scontrol", "update", "nodename=node01", "state=resume"])
     is_idle(run_on, "node01")
 
@@ -199,7 +205,7 @@ def test_an_account_with_jobs_is_closed_named_and_removed_when_they_are_done(run
         wait_for(run_on, job, "CANCELLED")
     finally:
         run_on("login", ["scancel", "-A", "lab-course"])
-        until(lambda: accounting(now) == 0)
+        until(lambda: accounting(now) == 0, SLOW)
     assert run_on("login", tell).returncode == 0
     assert accounting(now, "--check") == 0
     rows = run_on("login", ["sacctmgr", "-nP", "show", "assoc", "format=account"]).stdout
@@ -272,6 +278,7 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
         assert rows == {**dict.fromkeys((*running, across), "RUNNING"), waiting: "PENDING"}
         until(
             lambda: run_on("login", ["sacct", "-X", "-n", "-P", "-j", brief, "-o", "State"]).stdout,
+            SLOW,
             wanted=lambda text: text.split() == ["COMPLETED"] * 12,
         )
     finally:
@@ -280,4 +287,4 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
             run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=UP"])
         run_on("login", ["scancel", *running, across, brief, waiting])
     left = ["squeue", "-h", "-o", "%i", "-j", ",".join((*running, across, brief, waiting))]
-    until(lambda: not run_on("login", left).stdout.strip())
+    until(lambda: not run_on("login", left).stdout.strip(), SLOW)

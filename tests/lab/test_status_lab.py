@@ -37,7 +37,7 @@ def bad(lab) -> Callable[[], list[str]]:
 def well_again(lab, bad, request):
     """Every test mends what it broke; the cluster is given a while to notice."""
     yield
-    until(bad, wanted=lambda left: not left)
+    until(bad, 60, wanted=lambda left: not left)
 
 
 def on(run_on, node: str, *argv: str) -> None:

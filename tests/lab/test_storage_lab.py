@@ -47,7 +47,7 @@ def apply(lab) -> Iterator[Callable[..., Result]]:
 
 
 def until_empty(run_on, node: str, folder: str) -> None:
-    until(lambda: run_on(node, ["ls", "-A", folder]).stdout, wanted=lambda left: not left)
+    until(lambda: run_on(node, ["ls", "-A", folder]).stdout, 60, wanted=lambda left: not left)
 
 
 def test_a_job_has_a_folder_of_its_own_for_as_long_as_it_runs(lab, run_on, apply) -> None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def until(
     ask: Callable[[], T],
-    seconds: float = 180,
+    seconds: float = 90,
     *,
     wanted: Callable[[T], object] = bool,
     why: Callable[[], object] | None = None,
