@@ -27,12 +27,10 @@ from kernel_images import compared, environment, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/vm"))
 from vmkit import cluster as machines
-from vmkit.described import DATA_DISK
+from vmkit.described import DATA_DISK, served
 from vmkit.use import Vms
 
 PLACE, MOUNTED = "/nfs/probe", "/mnt/probe"
-EXTERNAL = 'provider = "external"'
-SERVED = f'provider = "nfs"\ndisk = {{ serial = "{DATA_DISK}", format = true }}'
 IMPORT = "import ipykernel.ipkernel, ipykernel.kernelapp, numpy"
 SECONDS = 900  # an emulated processor's patience
 
@@ -109,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         vms = Vms(options.vms, "debian12")
         try:
             vms.up(common.say)
-            vms.apply(lambda text: text.replace(EXTERNAL, SERVED, 1), format_=DATA_DISK)
+            vms.apply(served, format_=DATA_DISK)
             plain, packed = compare(vms)
         finally:
             vms.down()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from admin_page import PAGE, Typed, blocks, commands, run, surroundings
-from vmkit.described import DATA_DISK
-from vmkit.use import AWAY, BACK, Vms, changes
+from vmkit.described import DATA_DEVICE, DATA_DISK
+from vmkit.use import Vms, changes
 
 from provisioning.lab.system import write
 
@@ -58,17 +58,14 @@ def served(cluster_vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     command.chmod(0o755)
     env = surroundings(folder / "home")
     env["PATH"] = f"{folder}{os.pathsep}{env['PATH']}"
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", AWAY])
-    vms.check_on("head", ["wipefs", "-a", f"/dev/disk/by-id/virtio-{DATA_DISK}"])
     storage = re.sub(r"^\[storage\].*", "[storage]", table('provider = "nfs"'), flags=re.M)
     text, found = re.subn(r"^\[storage\]\n(?:\w.*\n)+", storage, before, flags=re.M)
     assert found == 1
-    write(vms.toml, f"{text}\n{table('[[quotas]]')}")
-    yield env
-    vms.apply(lambda _text: before)
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", BACK])
+    with vms.homes_away():
+        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])
+        write(vms.toml, f"{text}\n{table('[[quotas]]')}")
+        yield env
+        vms.apply(lambda _text: before)
 
 
 def test_the_commands_of_the_page(cluster_vms: Vms, served: dict[str, str]) -> None:

@@ -8,21 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from vmkit import described
 from vmkit.described import DATA_DISK
-from vmkit.use import Vms, changes
+from vmkit.use import WRITER, Vms, changes
 
 pytestmark = pytest.mark.vm
 
 CLIENTS = ("node01", "node02")
-SERVED = f"""provider = "nfs"
-quotas = true
-disk = {{ serial = "{DATA_DISK}", format = true }}"""
 QUOTA = """
 [[quotas]]
 group = "students"
 hard_mb = 30
 """
-CAT = ["runuser", "-u", "ada", "--", "cat"]  # root of a client is nobody in homes
 SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %t"]
 # By SQLite, whose locks are fcntl's: so nbgrader and Jupyter's file ids have them.
 COUNT = """
@@ -57,15 +54,6 @@ with open("/home/ada/lock", "w") as file:
                 break
             time.sleep(0.5)
 """
-WRITER = """
-import os, sys, time
-with open(f"/home/ada/lines-{sys.argv[1]}", "w") as stream:
-    for number in range(300):
-        stream.write(f"{number}\\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-        time.sleep(0.1)
-"""
 # Looks every half second, as the file browser does, until the file is in the folder's list.
 LOOK = """
 import os, time
@@ -78,7 +66,7 @@ print(f"{time.monotonic() - begun:.1f}")
 
 
 def served(text: str) -> str:
-    return text.replace('provider = "external"', SERVED, 1) + QUOTA
+    return described.served(text, "quotas = true") + QUOTA
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +81,9 @@ def clients(three_vms: Vms) -> Vms:
 def ada(clients: Vms) -> Iterator[Vms]:
     """Her home is there, and empty before and after."""
     clear = ["sh", "-c", "rm -rf /home/ada/*"]
-    for node in CLIENTS:
-        clients.check_on(node, clear, user="ada")
+    clients.check_on("node01", clear, user="ada")
     yield clients
-    for node in CLIENTS:
-        clients.check_on(node, clear, user="ada")
+    clients.check_on("node01", clear, user="ada")
 
 
 def python(vms: Vms, node: str, program: str, *words: str) -> str:
@@ -134,9 +120,8 @@ def test_what_one_writes_the_other_sees_soon(ada: Vms) -> None:
         swap = f"echo {text} > /home/ada/other && mv /home/ada/other /home/ada/new"
         ada.check_on("node02", ["sh", "-c", swap], user="ada")
         begun = time.monotonic()
-        ada.until(
-            "node01", [*CAT, "/home/ada/new"], lambda seen, text=text: seen == f"{text}\n", 15
-        )
+        ada.until("node01", ["cat", "/home/ada/new"],
+                  lambda seen, text=text: seen == f"{text}\n", 15, user="ada")  # fmt: skip
         print(f"replaced file seen after {time.monotonic() - begun:.1f} s")
 
 
@@ -154,21 +139,17 @@ def test_locks_hold_between_them(ada: Vms) -> None:
 
 
 def test_a_quota_is_of_both_together(ada: Vms) -> None:
-    def fill(node: str, megabytes: int) -> str:
-        write = ["dd", "if=/dev/zero", f"of=/home/ada/{node}", "bs=1M", f"count={megabytes}",
-                 "conv=fsync", "status=none"]  # fmt: skip
-        return ada.run_on(node, write, user="ada").stderr
-
-    assert fill("node01", 20) == ""
-    assert "Disk quota exceeded" in fill("node02", 20)
-    ada.check_on("node02", ["rm", "/home/ada/node01"], user="ada")  # the other's file
-    assert fill("node02", 20) == ""
+    assert ada.fill("node01", "ada", "/home/ada/one", 20) == ""
+    assert "Disk quota exceeded" in ada.fill("node02", "ada", "/home/ada/two", 20)
+    ada.check_on("node02", ["rm", "/home/ada/one"], user="ada")  # the other's file
+    assert ada.fill("node02", "ada", "/home/ada/two", 20) == ""
 
 
 def test_both_go_on_when_the_server_starts_again(ada: Vms) -> None:
     """Each claims what it had open, and nothing is lost."""
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(python, ada, node, WRITER, node) for node in CLIENTS]
+        both = [pool.submit(python, ada, node, WRITER, f"/home/ada/lines-{node}", "300")
+                for node in CLIENTS]  # fmt: skip
         for node in CLIENTS:
             ada.until("head", ["cat", f"/srv/practicum/home/ada/lines-{node}"],
                       lambda text: text.count("\n") > 20)  # fmt: skip
@@ -184,7 +165,7 @@ def test_the_lock_of_a_client_that_died_is_free_soon(ada: Vms) -> None:
     """After the server's lease, not after somebody restarts it; and the client comes back."""
     hold = f"python3 -c '{HOLD}' > /home/ada/held 2>&1 &"
     ada.check_on("node01", ["sh", "-c", hold], user="ada")
-    ada.until("node01", [*CAT, "/home/ada/held"], lambda text: text == "held\n")
+    ada.until("node01", ["cat", "/home/ada/held"], lambda text: text == "held\n", user="ada")
     assert python(ada, "node02", TAKE, "0") == "busy\n"
     ada.power_off("node01")
     try:

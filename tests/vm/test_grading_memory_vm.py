@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmkit.described import DATA_DISK
+from vmkit.described import DATA_DISK, served
 from vmkit.use import Vms
 
 pytestmark = pytest.mark.vm
 
-EXTERNAL = 'provider = "external"'
-SERVED = f'provider = "nfs"\ndisk = {{ serial = "{DATA_DISK}", format = true }}'
 COURSE = """
 [[courses]]
 name = "mem"
@@ -65,7 +63,7 @@ KILLED = re.compile(r"Memory cgroup out of memory: Killed process \d+ .*UID:(\d+
 
 
 def with_course(text: str) -> str:
-    return text.replace(EXTERNAL, SERVED, 1) + COURSE
+    return served(text) + COURSE
 
 
 def as_grader(vms: Vms, *argv: str, input: str = "") -> str:

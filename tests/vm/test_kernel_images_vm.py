@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from vmkit.described import DATA_DISK
+from vmkit import described
+from vmkit.described import DATA_DEVICE, DATA_DISK
 from vmkit.use import Vms
 
 from kernels.node import shelf
@@ -28,8 +29,6 @@ from provisioning.lab import tree as trees
 
 pytestmark = pytest.mark.vm
 
-EXTERNAL = 'provider = "external"'
-SERVED = f'provider = "nfs"\ndisk = {{ serial = "{DATA_DISK}", format = true }}'
 ENVS, MOUNTS = "/nfs/envs", "/run/practicum-kernels"
 ARCH = platform.machine()
 START = "/usr/local/lib/practicum/kernel-start"
@@ -87,22 +86,17 @@ def served(cluster_vms: Vms) -> Iterator[Vms]:
     then."""
     vms = cluster_vms
     before = vms.toml.read_text()
-    away = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
-    back = "cp -a /root/away/. /home/ && rm -r /root/away"
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", away])
-    vms.check_on("head", ["wipefs", "-a", f"/dev/disk/by-id/virtio-{DATA_DISK}"])
-    vms.apply(lambda text: text.replace(EXTERNAL, SERVED, 1), format_=DATA_DISK)
-    vms.check_on("head", ["mkdir", "-p", f"{ENVS}/jupyter/kernels"])
-    yield vms
-    for name in ("class@1", "quick@1", "quick@4"):
-        vms.run_on("node01", ["ls", f"{MOUNTS}/{name}"])
-    mounted = images(vms)
-    vms.apply(lambda _text: before)
-    assert mounted, "no image was mounted when the file server went"
-    assert images(vms) == {}
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", back])
+    with vms.homes_away():
+        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])
+        vms.apply(described.served, format_=DATA_DISK)
+        vms.check_on("head", ["mkdir", "-p", f"{ENVS}/jupyter/kernels"])
+        yield vms
+        for name in ("class@1", "quick@1", "quick@4"):
+            vms.run_on("node01", ["ls", f"{MOUNTS}/{name}"])
+        mounted = images(vms)
+        vms.apply(lambda _text: before)
+        assert mounted, "no image was mounted when the file server went"
+        assert images(vms) == {}
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +187,7 @@ def quick_says(vms: Vms) -> str:
 
 def until_quick_says(vms: Vms, wanted: str) -> None:
     words = [START, ENVS, "quick", "--", "none"]
-    vms.until("node01", ["runuser", "-u", "ada", "--", *words],
-              lambda text: text.strip() == wanted, SEEN)  # fmt: skip
+    vms.until("node01", words, lambda text: text.strip() == wanted, SEEN, user="ada")
 
 
 class Talk:

@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from vmkit.described import DATA_DISK
-from vmkit.use import AWAY, BACK, Vms, changes
+from vmkit import described
+from vmkit.described import DATA_DEVICE
+from vmkit.use import Vms, changes
 
 pytestmark = pytest.mark.vm
 
-DISK = f"/dev/disk/by-id/virtio-{DATA_DISK}"
-EXTERNAL = 'provider = "external"'
 GRACE = 60
 # One partition from the first megabyte to the end, in a master boot record: a minimal system has no
 # program for it.
@@ -30,11 +29,7 @@ with open(sys.argv[1], "r+b", buffering=0) as disk:
 """
 # A file that the client has not let go of yet stays in its folder as .nfs*, for a moment.
 CLEAR = "for i in $(seq 60); do rm -rf ~/* && exit; sleep 1; done; ls -AR ~; exit 1"
-SERVED = f"""provider = "nfs"
-quotas = true
-quota_grace = "00:{GRACE // 60:02}:00"
-scratch = "/scratch"
-disk = {{ partuuid = "PARTUUID", format = true }}"""
+MORE = ("quotas = true", f'quota_grace = "00:{GRACE // 60:02}:00"', 'scratch = "/scratch"')
 QUOTAS = """
 [[groups]]
 name = "project"
@@ -53,7 +48,7 @@ hard_mb = 20
 
 
 def served(text: str, partuuid: str) -> str:
-    text = text.replace(EXTERNAL, SERVED.replace("PARTUUID", partuuid), 1)
+    text = described.served(text, *MORE, disk=f'partuuid = "{partuuid}"')
     return text.replace('groups = ["students"]', 'groups = ["students", "project"]') + QUOTAS
 
 
@@ -62,22 +57,26 @@ def store(cluster_vms: Vms) -> Iterator[Vms]:
     """The pair with its files on a partition; afterwards it is as before, the disk empty."""
     vms = cluster_vms
     before = vms.toml.read_text()
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", AWAY])
-    vms.check_on("head", ["wipefs", "--all", DISK])
-    vms.check_on("head", ["python3", "-c", PARTITION, DISK])
+    with vms.homes_away():
+        partuuid = partition(vms)
+        vms.apply(lambda text: served(text, partuuid), format_=partuuid)
+        yield vms
+        vms.apply(lambda _text: before)
+        vms.check_on("head", ["wipefs", "--all", "--force", DATA_DEVICE])
+
+
+def partition(vms: Vms) -> str:
+    """Make one on the empty disk; its PARTUUID."""
+    vms.check_on("head", ["wipefs", "--all", DATA_DEVICE])
+    vms.check_on("head", ["python3", "-c", PARTITION, DATA_DEVICE])
     # udev, which reads it anew by itself, may be at it still
     vms.check_on("head", ["udevadm", "settle"])
-    vms.until("head", ["blockdev", "-v", "--rereadpt", DISK], lambda text: "succeeded" in text)
-    ask = ["lsblk", "--noheadings", "--output", "PARTUUID", DISK]
+    again = ["blockdev", "-v", "--rereadpt", DATA_DEVICE]
+    vms.until("head", again, lambda text: "succeeded" in text)
+    ask = ["lsblk", "--noheadings", "--output", "PARTUUID", DATA_DEVICE]
     partuuid = vms.until("head", ask, lambda text: bool(text.strip())).strip()
     assert partuuid == "c0ffee01-01"
-    vms.apply(lambda text: served(text, partuuid), format_=partuuid)
-    yield vms
-    vms.apply(lambda _text: before)
-    vms.check_on("head", ["wipefs", "--all", "--force", DISK])
-    for name in vms.machines:
-        vms.check_on(name, ["sh", "-c", BACK])
+    return partuuid
 
 
 @pytest.fixture
@@ -93,15 +92,6 @@ def homes(store: Vms) -> Iterator[Vms]:
     clear()
 
 
-def fill(vms: Vms, user: str, path: str, megabytes: int) -> str:
-    """What dd says when it is refused; "" when it is not."""
-    write = ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={megabytes}", "conv=fsync",
-             "status=none"]  # fmt: skip
-    done = vms.run_on("node01", write, user=user)
-    assert (done.returncode != 0) == bool(done.stderr), done
-    return done.stderr
-
-
 def test_a_disk_is_named_by_its_partition(store: Vms) -> None:
     there = store.check_on("head", ["findmnt", "-no", "SOURCE,FSTYPE", "/srv/practicum"]).split()
     assert re.fullmatch(r"/dev/vd[a-z]1", there[0]), there
@@ -110,29 +100,29 @@ def test_a_disk_is_named_by_its_partition(store: Vms) -> None:
 
 
 def test_above_a_soft_limit_for_the_grace_and_no_longer(homes: Vms) -> None:
-    assert fill(homes, "ada", "/home/ada/one", 15) == ""  # soft 10, hard 30
+    assert homes.fill("node01", "ada", "/home/ada/one", 15) == ""  # soft 10, hard 30
     begun = time.monotonic()
     seen = homes.run_on("node01", ["quota", "-w"], user="ada").stdout
     assert re.search(r"\s15\d{3}\*\s+10240\s+30720\s", seen), seen  # the asterisk: above it
     told = json.loads(homes.practicum("quota", "show", "ada", "--json").stdout)
     assert told["grace_seconds"] == GRACE
-    assert fill(homes, "ada", "/home/ada/two", 2) == ""
+    assert homes.fill("node01", "ada", "/home/ada/two", 2) == ""
     time.sleep(max(0.0, begun + GRACE + 15 - time.monotonic()))
-    assert "Disk quota exceeded" in fill(homes, "ada", "/home/ada/three", 2)
+    assert "Disk quota exceeded" in homes.fill("node01", "ada", "/home/ada/three", 2)
     said = homes.practicum("quota", "show", "ada").stdout
     assert "grace for" in said and "is over" in said, said
     homes.check_on("node01", ["rm", "/home/ada/one"], user="ada")
-    assert fill(homes, "ada", "/home/ada/three", 2) == ""
+    assert homes.fill("node01", "ada", "/home/ada/three", 2) == ""
 
 
 def test_a_groups_members_have_a_limit_together(homes: Vms) -> None:
     shared = "mkdir ~/shared && chgrp project ~/shared && chmod g+s ~/shared"
     for user in ("ada", "ben"):
         homes.check_on("node01", ["sh", "-c", shared], user=user)
-    assert fill(homes, "ada", "/home/ada/shared/one", 9) == ""
-    assert fill(homes, "ben", "/home/ben/shared/one", 6) == ""
-    assert "Disk quota exceeded" in fill(homes, "ben", "/home/ben/shared/two", 9)
-    assert fill(homes, "ben", "/home/ben/own", 3) == ""  # it is not in the group's name
+    assert homes.fill("node01", "ada", "/home/ada/shared/one", 9) == ""
+    assert homes.fill("node01", "ben", "/home/ben/shared/one", 6) == ""
+    assert "Disk quota exceeded" in homes.fill("node01", "ben", "/home/ben/shared/two", 9)
+    assert homes.fill("node01", "ben", "/home/ben/own", 3) == ""  # it is not in the group's name
 
 
 def test_a_job_has_a_folder_on_its_nodes_own_disk(homes: Vms) -> None:

@@ -3,6 +3,7 @@ away. `head` serves, `node01` is its client."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from vmkit.described import DATA_DISK, FULL_DISK
-from vmkit.use import CORE, Vms, changes
+from vmkit import described
+from vmkit.described import DATA_DEVICE, DATA_DISK, EXTERNAL, FULL_DISK
+from vmkit.use import CORE, WRITER, Vms, changes
 
 from cluster.load import load
 from cluster.secrets import load_secrets, secrets_path
@@ -24,10 +26,7 @@ from provisioning.roles.disk import CONFIRMED
 
 pytestmark = pytest.mark.vm
 
-EXTERNAL = 'provider = "external"'
-SERVED = f"""provider = "nfs"
-quotas = true
-disk = {{ serial = "{DATA_DISK}", format = true }}"""
+ON = "quotas = true"
 QUOTAS = """
 [[quotas]]
 group = "students"
@@ -38,18 +37,15 @@ hard_files = 200
 """
 # du counts blocks with a file's list of blocks, which is no part of what a quota counts
 HARD_KB, OWN_KB = 30 * 1024, 16
-AWAY = ["sh", "-c", "find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/homes {} +"]
-AS_ADA = ["runuser", "-u", "ada", "--"]  # root of node01 is nobody in homes
-DISK = "/dev/disk/by-id/virtio-"
 SINFO = ["sinfo", "-h", "-p", "batch", "-o", "%T"]
 
 
 def served(text: str) -> str:
-    return text.replace(EXTERNAL, SERVED, 1) + QUOTAS
+    return described.served(text, ON) + QUOTAS
 
 
 def unserved(text: str) -> str:
-    return text.replace(QUOTAS, "").replace(SERVED, EXTERNAL, 1)
+    return text.replace(QUOTAS, "").replace(described.served(EXTERNAL, ON), EXTERNAL, 1)
 
 
 def run(vms: Vms, *limit: str, **more: str) -> Result:
@@ -63,34 +59,30 @@ def run(vms: Vms, *limit: str, **more: str) -> Result:
 
 @pytest.fixture(scope="module")
 def bare(cluster_vms: Vms) -> Iterator[Vms]:
-    """The pair without homes in /home, which are put back in the end; and so is cluster.toml."""
+    """The pair with an empty disk, and without homes on node01 meanwhile."""
     vms = cluster_vms
-    before = vms.toml.read_text()
-    assert EXTERNAL in before
-    for node in vms.machines:
-        vms.check_on(node, ["mkdir", "-p", "/root/homes"])
-    vms.check_on("node01", AWAY)  # other tests may have made some; head's have tests of their own
-    vms.check_on("head", ["wipefs", "-a", f"{DISK}{DATA_DISK}"])  # of an earlier session
-    yield vms
-    result = vms.apply(lambda _text: before)
-    assert "/srv/practicum" not in vms.check_on("head", ["cat", "/proc/mounts", "/etc/exports"])
-    assert "/home" not in vms.check_on("node01", ["cat", "/proc/mounts"])
-    for node in vms.machines:
-        vms.check_on(node, ["sh", "-c", "cp -a /root/homes/. /home/ && rm -r /root/homes"])
-    assert result.ok
+    with vms.homes_away("node01"):  # other tests may have made some; head's have tests here
+        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])  # of an earlier session
+        yield vms
     assert changes(vms.plan()) == []
 
 
 @pytest.fixture(scope="module")
-def store(bare: Vms) -> Vms:
-    """The same, with its own storage: the disk was formatted, and all roles applied."""
-    bare.check_on("head", AWAY)
-    write(bare.toml, served(bare.toml.read_text()))
-    begun = time.monotonic()
-    result = run(bare, **{CONFIRMED: DATA_DISK})
-    print(f"storage: {result.changed} changes in {time.monotonic() - begun:.0f} s")
-    assert result.ok, result.errors
-    return bare
+def store(bare: Vms) -> Iterator[Vms]:
+    """The same, with its own storage: the disk was formatted, and all roles applied. Afterwards
+    all is as before."""
+    before = bare.toml.read_text()
+    with bare.homes_away("head"):
+        write(bare.toml, served(before))
+        begun = time.monotonic()
+        result = run(bare, **{CONFIRMED: DATA_DISK})
+        print(f"storage: {result.changed} changes in {time.monotonic() - begun:.0f} s")
+        assert result.ok, result.errors
+        yield bare
+        bare.apply(lambda _text: before)
+        gone = bare.check_on("head", ["cat", "/proc/mounts", "/etc/exports"])
+        assert "/srv/practicum" not in gone
+        assert "/home" not in bare.check_on("node01", ["cat", "/proc/mounts"])
 
 
 @pytest.fixture
@@ -104,23 +96,21 @@ def ada(store: Vms) -> Iterator[Vms]:
     store.check_on("node01", clear, user="ada")
 
 
-def refusal(vms: Vms, edit: Callable[[str], str]) -> str:
-    """What head's plan says to another cluster.toml."""
+@contextlib.contextmanager
+def described_as(vms: Vms, edit: Callable[[str], str]) -> Iterator[None]:
+    """Meanwhile cluster.toml is another."""
     before = vms.toml.read_text()
+    write(vms.toml, edit(before))
     try:
-        write(vms.toml, edit(before))
-        return vms.plan().errors.get("head", "")
+        yield
     finally:
         write(vms.toml, before)
 
 
-def fill(vms: Vms, path: str, megabytes: int, node: str = "node01") -> tuple[int, str]:
-    done = vms.run_on(
-        node,
-        ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={megabytes}", "conv=fsync"],
-        user="ada",
-    )
-    return done.returncode, done.stderr
+def refusal(vms: Vms, edit: Callable[[str], str]) -> str:
+    """What head's plan says to another cluster.toml."""
+    with described_as(vms, edit):
+        return vms.plan().errors.get("head", "")
 
 
 # -- the disk; these come first, while it is empty
@@ -133,23 +123,17 @@ def test_homes_that_would_be_hidden_are_named(bare: Vms) -> None:
 
 
 def test_a_disk_with_a_file_system_or_another_name_is_refused(bare: Vms) -> None:
-    bare.check_on("head", AWAY)
-    try:
+    with bare.homes_away("head"):
         said = refusal(bare, lambda text: served(text).replace(DATA_DISK, FULL_DISK))
         assert f"disk {FULL_DISK} of head (67 MB) is not formatted, since it has ext4" in said
         said = refusal(bare, lambda text: served(text).replace(DATA_DISK, "PRACTICUM-DATE"))
         assert "head has no disk with serial PRACTICUM-DATE; it has " in said
         assert f"serial {DATA_DISK}, 2.1 GB" in said
-    finally:
-        bare.check_on("head", ["sh", "-c", "mv /root/homes/* /home/"])
 
 
 def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> None:
-    bare.check_on("head", AWAY)
-    before = bare.toml.read_text()
-    write(bare.toml, served(before))
-    try:
-        disk = ["blkid", "-p", f"{DISK}{DATA_DISK}"]
+    with bare.homes_away("head"), described_as(bare, served):
+        disk = ["blkid", "-p", DATA_DEVICE]
         planned = bare.practicum("plan")
         assert f"format disk {DATA_DISK}, 2.1 GB, which is empty" in planned.stdout
         done = bare.practicum("apply", "--yes")
@@ -161,9 +145,6 @@ def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> No
         errors = run(bare).errors
         assert "formatted only when its name is typed again" in errors["head"]
         assert bare.run_on("head", disk).returncode == 2  # still nothing on it
-    finally:
-        write(bare.toml, before)
-        bare.check_on("head", ["sh", "-c", "mv /root/homes/* /home/"])
 
 
 # -- NFS
@@ -201,7 +182,7 @@ def test_root_of_a_node_is_nobody_on_the_exports(ada: Vms) -> None:
 
 
 def test_root_is_root_from_nodes_that_are_named(store: Vms, apply) -> None:
-    apply(lambda text: text.replace(SERVED, SERVED + '\nroot_nodes = ["node01"]'))
+    apply(lambda text: text.replace(ON, f'{ON}\nroot_nodes = ["node01"]'))
     store.check_on("node01", ["sh", "-c", "touch /nfs/apps/x && rm /nfs/apps/x"])
     # and nobody else's
     exports = store.check_on("head", ["cat", "/etc/exports"])
@@ -225,10 +206,8 @@ def test_a_job_has_its_home(ada: Vms) -> None:
 
 
 def test_a_quota_stops_a_user_on_the_client_at_the_block_limit(ada: Vms) -> None:
-    assert fill(ada, "/home/ada/one", 25)[0] == 0
-    code, said = fill(ada, "/home/ada/two", 25)
-    assert code != 0
-    assert "Disk quota exceeded" in said
+    assert ada.fill("node01", "ada", "/home/ada/one", 25) == ""
+    assert "Disk quota exceeded" in ada.fill("node01", "ada", "/home/ada/two", 25)
     used = int(ada.check_on("head", ["du", "-sk", "/srv/practicum/home/ada"]).split()[0])
     assert used <= HARD_KB + OWN_KB
 
@@ -246,7 +225,7 @@ def test_a_quota_stops_a_user_on_the_client_at_the_inode_limit(ada: Vms) -> None
 
 def test_a_copy_on_the_server_is_held_by_the_quota_too(ada: Vms) -> None:
     """NFS 4.2's own copy was seen to go past it."""
-    assert fill(ada, "/home/ada/one", 20)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/one", 20) == ""
     # coreutils' cp asks for copy_file_range(2) first
     done = ada.run_on("node01", ["cp", "/home/ada/one", "/home/ada/two"], user="ada")
     assert done.returncode != 0
@@ -272,7 +251,7 @@ print(done)
 
 def test_copy_file_range_is_held_by_the_quota_too(ada: Vms) -> None:
     """The system call itself, without a program's way round it."""
-    assert fill(ada, "/home/ada/one", 20)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/one", 20) == ""
     done = ada.run_on("node01", ["python3", "-c", COPY], user="ada", timeout=120)
     assert done.returncode != 0, done.stdout
     assert "Disk quota exceeded" in done.stderr
@@ -281,7 +260,7 @@ def test_copy_file_range_is_held_by_the_quota_too(ada: Vms) -> None:
 
 
 def test_students_see_their_quota_on_every_node(ada: Vms) -> None:
-    assert fill(ada, "/home/ada/one", 5)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/one", 5) == ""
     for name in ada.machines:
         done = ada.run_on(name, ["quota", "-w"], user="ada")
         assert re.search(r"\s5\d{3}\s+28672\s+30720\s", done.stdout), (name, done)
@@ -289,7 +268,7 @@ def test_students_see_their_quota_on_every_node(ada: Vms) -> None:
 
 
 def test_the_admin_sees_and_sets_quotas(ada: Vms, apply) -> None:
-    assert fill(ada, "/home/ada/one", 5)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/one", 5) == ""
     done = ada.practicum("quota", "show", "--group", "students", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -304,7 +283,7 @@ def test_the_admin_sees_and_sets_quotas(ada: Vms, apply) -> None:
     changed = ada.toml.read_text()
     write(ada.toml, before)
     apply(lambda _text: changed)
-    assert fill(ada, "/home/ada/two", 45)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/two", 45) == ""
     one = ada.practicum("quota", "show", "ada").stdout
     assert re.search(r"ada\s+50 MB\s+-\s+60 MB", one), one
 
@@ -318,37 +297,26 @@ def test_a_full_disk_is_told_and_stops_nobody_for_good(ada: Vms) -> None:
     )
     ada.check_on("head", ["python3", "-c", all_but_root_s])
     try:
-        code, said = fill(ada, "/home/ada/one", 5)
-        assert code != 0
+        said = ada.fill("node01", "ada", "/home/ada/one", 5)
         assert "No space left on device" in said
         assert changes(ada.plan()) == []
     finally:
         ada.check_on("head", ["rm", "/srv/practicum/big"])
-    assert fill(ada, "/home/ada/one", 5)[0] == 0
+    assert ada.fill("node01", "ada", "/home/ada/one", 5) == ""
 
 
 # -- a server that goes away
-
-WRITER = """
-import os, time
-with open("/home/ada/lines", "w") as stream:
-    for number in range(400):
-        stream.write(f"{number}\\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-        time.sleep(0.1)
-"""
 
 
 @pytest.mark.parametrize("way", ["reboot", "reset"])
 def test_nothing_is_lost_when_the_server_starts_again_under_a_writer(ada: Vms, way: str) -> None:
     ended: list[object] = []
-    command = ["python3", "-c", WRITER]
+    command = ["python3", "-c", WRITER, "/home/ada/lines", "400"]
     writer = threading.Thread(
         target=lambda: ended.append(ada.run_on("node01", command, user="ada", timeout=600))
     )
     writer.start()
-    ada.until("node01", [*AS_ADA, "cat", "/home/ada/lines"], lambda text: text.count("\n") > 20)
+    ada.until("node01", ["cat", "/home/ada/lines"], lambda text: text.count("\n") > 20, user="ada")
     begun = time.monotonic()
     getattr(ada, way)("head")
     print(f"head was away for {time.monotonic() - begun:.0f} s")

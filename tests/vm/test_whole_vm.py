@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from vmkit.described import DATA_DISK
+from vmkit.described import DATA_DISK, served
 from vmkit.network import own_name
 from vmkit.use import MANY, ROLES, Vms, changes
 
@@ -39,11 +39,7 @@ memory_mb = 150
 
 def whole(text: str) -> str:
     """cluster.toml with what an own cluster has: its own file server, quotas, a firewall."""
-    text = text.replace(
-        'provider = "external"',
-        'provider = "nfs"\nquotas = true\nscratch = "/scratch"\n'
-        f'disk = {{ serial = "{DATA_DISK}", format = true }}',
-    )
+    text = served(text, "quotas = true", 'scratch = "/scratch"')
     text = text.replace("[network]", "[network]\nfirewall = true")
     return text + LINES
 

@@ -18,6 +18,9 @@ HEAD = "head"
 DATA_DISK, FULL_DISK = "PRACTICUM-DATA", "PRACTICUM-FULL"
 # Empty until a test asks for the environments that were built here.
 BUILT_DISK = "PRACTICUM-BUILT"
+BY_SERIAL = "/dev/disk/by-id/virtio-"
+DATA_DEVICE = f"{BY_SERIAL}{DATA_DISK}"
+EXTERNAL = 'provider = "external"'
 
 TEMPLATE = """\
 # Virtual machines: one that serves, the others compute.
@@ -120,6 +123,14 @@ address = "{address}"
 roles = ["compute"]
 
 """
+
+
+def served(text: str, *more: str, disk: str = f'serial = "{DATA_DISK}"') -> str:
+    """cluster.toml with head as file server, which formats ``disk``; ``more`` are further lines of
+    [storage]. AssertionError if head is one already."""
+    assert text.count(EXTERNAL) == 1, text
+    lines = ('provider = "nfs"', f"disk = {{ {disk}, format = true }}", *more)
+    return text.replace(EXTERNAL, "\n".join(lines))
 
 
 def context(guest: tree.Guest, cluster: Cluster, secrets: dict[str, str], node: str) -> Context:

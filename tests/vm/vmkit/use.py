@@ -27,7 +27,7 @@ from provisioning.role import Role
 from vmkit import described, environments
 from vmkit import image as images
 from vmkit.cluster import BOOT_SECONDS, Hardware
-from vmkit.described import BUILT_DISK, HEAD
+from vmkit.described import BUILT_DISK, BY_SERIAL, HEAD
 from vmkit.machine import wait_for_ssh
 
 # Everything up to running jobs. The rooms above (kernels, hub) build Python environments,
@@ -39,6 +39,7 @@ UNITS = (
     "systemd-networkd", "chrony", "munge", "mariadb", "slurmdbd", "slurmctld", "slurmd",
     "nfs-server", "nfs-mountd", "nftables", "practicum-hub",
 )  # fmt: skip
+# Homes out of the way and back again; `homes_away` does both.
 AWAY = "mkdir -p /root/away && find /home -mindepth 1 -maxdepth 1 -exec mv -t /root/away {} +"
 BACK = "cp -a /root/away/. /home/ && rm -r /root/away"
 # Processes until one is refused
@@ -53,6 +54,16 @@ except BlockingIOError:
 finally:
     for one in held:
         one.kill()
+"""
+# Lines into a file, each on the disk before the next: words are the file and how many
+WRITER = """
+import os, sys, time
+with open(sys.argv[1], "w") as stream:
+    for number in range(int(sys.argv[2])):
+        stream.write(f"{number}\\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+        time.sleep(0.1)
 """
 
 Edit = Callable[[str], str]
@@ -110,13 +121,27 @@ class Vms(Hardware):
         line = ["ssh", "-o", "BatchMode=yes", HEAD, shlex.join(words)]
         return self.run_on("node01", line, user="ada", timeout=300)
 
+    def fill(self, node: str, user: str, path: str, megabytes: int) -> str:
+        """Write a file as that user, onto the disk; what dd says when it is refused, else ""."""
+        words = ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={megabytes}", "conv=fsync",
+                 "status=none"]  # fmt: skip
+        done = self.run_on(node, words, user=user)
+        assert (done.returncode != 0) == bool(done.stderr), done
+        return done.stderr
+
     def until(
-        self, node: str, argv: Sequence[str], wanted: Callable[[str], bool], timeout: float = 120
+        self,
+        node: str,
+        argv: Sequence[str],
+        wanted: Callable[[str], bool],
+        timeout: float = 120,
+        *,
+        user: str = "root",
     ) -> str:
         """Run it again and again until its output is as wanted; AssertionError shows the last."""
         deadline = time.monotonic() + timeout
         while True:
-            done = self.run_on(node, argv)
+            done = self.run_on(node, argv, user=user)
             if wanted(done.stdout):
                 return done.stdout
             assert time.monotonic() < deadline, (
@@ -164,7 +189,7 @@ class Vms(Hardware):
         disk = self.machines[HEAD].folder / "built.img"
         root = images.grown_tree(guest)
         environments.make(guest, root, environments.wanted(context, ROLES), disk, say)
-        device = f"/dev/disk/by-id/virtio-{BUILT_DISK}"
+        device = f"{BY_SERIAL}{BUILT_DISK}"
         self.check_on(HEAD, ["mount", "-m", "-o", "ro", device, "/run/practicum-built"])
         try:
             for name in environments.FOLDERS:
@@ -183,12 +208,28 @@ class Vms(Hardware):
         return set(self.check_on(HEAD, seen).splitlines())
 
     @contextlib.contextmanager
+    def homes_away(self, *nodes: str) -> Iterator[None]:
+        """Meanwhile these machines (all, if none is named) have no homes: a file server's /home is
+        not put over homes that are in use."""
+        for name in nodes or self.machines:
+            self.check_on(name, ["sh", "-c", AWAY])
+        try:
+            yield
+        finally:
+            for name in nodes or self.machines:
+                self.check_on(name, ["sh", "-c", BACK])
+
+    @contextlib.contextmanager
     def whole(self, edit: Edit, *, format_: str = "") -> Iterator[None]:
         """Every role applied, with cluster.toml changed by ``edit`` so that head serves the files;
         afterwards all is as before. AssertionError when an environment is built on head."""
         before = self.toml.read_text()
-        for name in self.machines:  # a file server's /home is not put over homes that are in use
-            self.check_on(name, ["sh", "-c", AWAY])
+        with self.homes_away():
+            self._apply_whole(edit, format_)
+            yield
+            self.apply(lambda _text: before)
+
+    def _apply_whole(self, edit: Edit, format_: str) -> None:
         times = [time.monotonic()]
         self.apply(edit, format_=format_)
         times.append(time.monotonic())
@@ -201,10 +242,6 @@ class Vms(Hardware):
         print(f"core {took[0]}, environments {took[1]}, whole set {took[2]}")
         assert placed, "no environment was placed"
         assert self._environments() == placed, "an emulated processor built environments"
-        yield
-        self.apply(lambda _text: before)
-        for name in self.machines:
-            self.check_on(name, ["sh", "-c", BACK])
 
     def practicum(self, *words: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """The command itself, in the folder of cluster.toml (so `--file` is not needed)."""
