@@ -23,9 +23,9 @@ from vmkit.image import ROOT_LABEL
 # emulated processor's counter so wrongly that one machine's clock ran at 2.6 times the other's.
 # Not `max`: it hung. These are x86-64-v2, which today's wheels of numpy are built for.
 CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt,+lahf-lm"
-# Both processors on one thread of this host: with one each, QEMU 7.2 let one use a map of devices
-# that the other was replacing. A write to a timer then went nowhere, or to no device at all (it
-# crashed in memory_region_dispatch_write), once in some 200 boots of a busy host.
+# Both processors on one thread of this host. With one each, QEMU before 8.1.1 lets one use a map of
+# devices that the other is replacing (qemu-project/qemu#1864): once in some 200 boots on a busy host
+# a write to a device went to none, and QEMU crashed or the machine stood still.
 ACCEL = "tcg,thread=single,tb-size=256"
 KERNEL_LINE = (
     f"root=LABEL={ROOT_LABEL} rw console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog "
