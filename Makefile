@@ -54,7 +54,7 @@ ifneq ($(wildcard tests/vm/test_*.py),)
 VM ?= tests/vm
 test-vm: prepare-vm $(BIN)/.dev ## Tests on virtual machines: cgroups, NFS, quotas, clocks
 	@echo "==> tests on virtual machines"
-	@$(BIN)/pytest -q -m vm --tb=native --durations 10 $(VM)
+	@$(BIN)/pytest -q -m vm --tb=short --durations 10 $(VM)
 endif
 
 # A bare machine's system (debian12, debian13, ubuntu24.04), and targets if not all
