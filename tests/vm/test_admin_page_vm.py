@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from admin_page import PAGE, Typed, blocks, commands, run, surroundings
-from vmkit.described import DATA_DEVICE, DATA_DISK
+from vmkit.described import DATA_DISK
 from vmkit.use import Vms, changes
 
 from provisioning.lab.system import write
@@ -62,7 +62,7 @@ def served(cluster_vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     text, found = re.subn(r"^\[storage\]\n(?:\w.*\n)+", storage, before, flags=re.M)
     assert found == 1
     with vms.homes_away():
-        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])
+        vms.empty_disk()
         write(vms.toml, f"{text}\n{table('[[quotas]]')}")
         yield env
         vms.apply(lambda _text: before)
@@ -81,7 +81,7 @@ def test_the_commands_of_the_page(cluster_vms: Vms, served: dict[str, str]) -> N
     assert "ext4" in vms.check_on("head", ["findmnt", "-no", "FSTYPE", "/srv/practicum"])
     vms.apply()  # the last of them changed a quota back
     assert changes(vms.plan()) == []
-    vms.until("head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text, 300)
+    vms.until_idle()
     type_(off)
     try:
         end = time.monotonic() + 120

@@ -20,7 +20,6 @@ QUOTA = """
 group = "students"
 hard_mb = 30
 """
-SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %t"]
 # By SQLite, whose locks are fcntl's: so nbgrader and Jupyter's file ids have them.
 COUNT = """
 import sqlite3, sys
@@ -95,11 +94,12 @@ def test_a_second_apply_changes_nothing(clients: Vms) -> None:
 
 
 def test_a_job_on_both_nodes_writes_into_one_folder(ada: Vms) -> None:
-    ada.until("head", SINFO, lambda text: text.count(" idle") == 2, 300)
+    ada.until_idle()
     script = "echo $SLURM_PROCID > part-$SLURM_PROCID && hostname"
     words = ["srun", "--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=100", "--chdir=/home/ada"]
     said = ada.check_on("head", [*words, "sh", "-c", script], user="ada", timeout=300)
     assert sorted(said.split()) == ["node01", "node01", "node02", "node02"]
+    ada.until_idle()
     for node in CLIENTS:
         parts = ada.check_on(node, ["sh", "-c", "cat /home/ada/part-*"], user="ada")
         assert parts == "0\n1\n2\n3\n"

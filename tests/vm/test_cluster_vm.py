@@ -9,13 +9,8 @@ from vmkit.use import Vms, changes
 
 pytestmark = pytest.mark.vm
 
-SINFO = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T"]
 OUTPUTS = "/var/local/jobs"
 STATE = "/var/lib/slurm/slurmctld"
-
-
-def idle(text: str) -> bool:
-    return "node01 idle" in text
 
 
 def submit(vms: Vms, script: str, *options: str, user: str = "ada") -> tuple[str, str]:
@@ -40,7 +35,7 @@ def test_bare_machines_become_a_cluster(cluster_vms: Vms, first_apply) -> None:
     result, seconds = first_apply
     print(f"first apply: {result.changed} changes in {seconds:.0f} s")
     assert result.ok, result.errors
-    cluster_vms.until("head", SINFO, idle)
+    cluster_vms.until_idle(120)
 
 
 def test_a_second_apply_changes_nothing(cluster_vms: Vms) -> None:
@@ -103,7 +98,7 @@ def test_logs_are_turned_over_under_running_daemons(cluster_vms: Vms) -> None:
                 name, ["find", f"/proc/{pid}/fd", "-printf", "%l\\n"],
                 lambda text, log=log: log in text.split("\n"),
             )  # fmt: skip
-    cluster_vms.until("head", SINFO, idle)
+    cluster_vms.until_idle(120)
 
 
 def saved(vms: Vms) -> None:
@@ -120,14 +115,14 @@ def saved(vms: Vms) -> None:
 
 
 def test_the_cluster_comes_back_by_itself_after_a_power_cut(cluster_vms: Vms) -> None:
-    cluster_vms.until("head", SINFO, idle)
+    cluster_vms.until_idle(120)
     saved(cluster_vms)
     for name in cluster_vms.machines:
         cluster_vms.power_off(name)
     cluster_vms.power_on("node01", wait=False)  # it has to wait for its controller
     cluster_vms.power_on("head")
     cluster_vms.power_on("node01")
-    cluster_vms.until("head", SINFO, idle, timeout=240)
+    cluster_vms.until_idle(240)
     # the held job may be back: its end may have been lost
     cluster_vms.check_on("head", ["scancel", "--user=ada"])
     cluster_vms.until("head", ["squeue", "-h", "-u", "ada"], lambda text: not text.strip())

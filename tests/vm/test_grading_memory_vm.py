@@ -93,7 +93,7 @@ def alive(vms: Vms) -> str:
 
 def test_who_fills_the_memory_fails_alone(course: Vms) -> None:
     vms = course
-    vms.until("head", ["sinfo", "-h", "-o", "%T"], lambda text: "idle" in text, 300)
+    vms.until_idle()
     before = alive(vms)
     assert "ActiveState=active" in before
     neighbour = vms.check_on(
@@ -130,6 +130,6 @@ def test_who_fills_the_memory_fails_alone(course: Vms) -> None:
     assert alive(vms) == before
     assert "R" in vms.check_on("head", ["squeue", "-h", "-j", neighbour, "-o", "%t"])
     vms.check_on("head", ["scancel", neighbour])
-    vms.until("head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text, 300)
+    vms.until_idle()
     left = ["pgrep", "-u", "gradebox-mem-01,gradebox-mem-02"]
     vms.until("node01", left, lambda text: not text.strip())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from vmkit import described
-from vmkit.described import DATA_DEVICE, DATA_DISK
+from vmkit.described import DATA_DISK
 from vmkit.use import Vms
 
 from kernels.node import shelf
@@ -87,7 +87,7 @@ def served(cluster_vms: Vms) -> Iterator[Vms]:
     vms = cluster_vms
     before = vms.toml.read_text()
     with vms.homes_away():
-        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])
+        vms.empty_disk()
         vms.apply(described.served, format_=DATA_DISK)
         vms.check_on("head", ["mkdir", "-p", f"{ENVS}/jupyter/kernels"])
         yield vms

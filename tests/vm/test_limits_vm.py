@@ -211,4 +211,4 @@ def test_a_clock_beyond_munges_tolerance_is_seen(cluster_vms: Vms) -> None:
     finally:
         cluster_vms.mend_clock("node01")
     cluster_vms.check_on("node01", ["systemctl", "restart", "slurmd"])
-    cluster_vms.until("head", SINFO, lambda text: "node01 idle" in text)
+    cluster_vms.until_idle(120)

@@ -67,7 +67,7 @@ def store(cluster_vms: Vms) -> Iterator[Vms]:
 
 def partition(vms: Vms) -> str:
     """Make one on the empty disk; its PARTUUID."""
-    vms.check_on("head", ["wipefs", "--all", DATA_DEVICE])
+    vms.empty_disk()
     vms.check_on("head", ["python3", "-c", PARTITION, DATA_DEVICE])
     # udev, which reads it anew by itself, may be at it still
     vms.check_on("head", ["udevadm", "settle"])
@@ -126,9 +126,7 @@ def test_a_groups_members_have_a_limit_together(homes: Vms) -> None:
 
 
 def test_a_job_has_a_folder_on_its_nodes_own_disk(homes: Vms) -> None:
-    homes.until(
-        "head", ["sinfo", "-h", "-p", "batch", "-o", "%T"], lambda text: "idle" in text, 300
-    )
+    homes.until_idle()
     script = (
         'echo "$SLURM_TMPDIR"; stat -c "%U %a" "$SLURM_TMPDIR"; df --output=fstype "$SLURM_TMPDIR"'
     )

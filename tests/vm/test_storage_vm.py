@@ -37,7 +37,6 @@ hard_files = 200
 """
 # du counts blocks with a file's list of blocks, which is no part of what a quota counts
 HARD_KB, OWN_KB = 30 * 1024, 16
-SINFO = ["sinfo", "-h", "-p", "batch", "-o", "%T"]
 
 
 def served(text: str) -> str:
@@ -62,7 +61,7 @@ def bare(cluster_vms: Vms) -> Iterator[Vms]:
     """The pair with an empty disk, and without homes on node01 meanwhile."""
     vms = cluster_vms
     with vms.homes_away("node01"):  # other tests may have made some; head's have tests here
-        vms.check_on("head", ["wipefs", "-a", DATA_DEVICE])  # of an earlier session
+        vms.empty_disk()
         yield vms
     assert changes(vms.plan()) == []
 
@@ -190,7 +189,7 @@ def test_root_is_root_from_nodes_that_are_named(store: Vms, apply) -> None:
 
 
 def test_a_job_has_its_home(ada: Vms) -> None:
-    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
+    ada.until_idle()
     job = ada.check_on(
         "head",
         ["sbatch", "--parsable", "--chdir=/home/ada", "--output=/home/ada/out"],
@@ -199,6 +198,7 @@ def test_a_job_has_its_home(ada: Vms) -> None:
     )
     states = ["sacct", "-X", "-n", "-P", "-j", job.strip(), "-o", "State"]
     ada.until("head", states, lambda text: text.strip() not in ("", "PENDING", "RUNNING"))
+    ada.until_idle()
     assert ada.check_on("head", ["cat", "/home/ada/out"]) == "node01\n/home/ada\n"
 
 
@@ -352,7 +352,7 @@ def test_a_server_without_its_disk_serves_nothing(store: Vms) -> None:
 
 def test_shutdown_switches_the_file_server_off_last(ada: Vms) -> None:
     """And all comes back when the machines are switched on again, in any order."""
-    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
+    ada.until_idle()
     ada.check_on("node01", ["ls", "/home/ada"], user="ada")  # it has something to unmount
     ended: list[str] = []
     with ThreadPoolExecutor(1) as pool:
@@ -375,7 +375,7 @@ def test_shutdown_switches_the_file_server_off_last(ada: Vms) -> None:
         ada.power_on("node01", wait=False)  # it has to wait for its homes
         ada.power_on("head")
         ada.power_on("node01")
-    ada.until("head", SINFO, lambda text: "idle" in text, timeout=300)
+    ada.until_idle()
     ada.check_on("node01", ["touch", "/home/ada/after"], user="ada")
     # closed while all went off
     assert set(ada.check_on("head", ["sinfo", "-h", "-a", "-o", "%a"]).split()) == {"up"}

@@ -75,6 +75,7 @@ def test_a_job_finds_its_home_on_the_servers_disk(whole_vms: Vms) -> None:
     output = whole_vms.check_on("head", job, user="ada", timeout=300)
     assert "/home/ada" in output, output
     assert whole_vms.check_on("head", ["cat", "/home/ada/from-a-job"]) == "here\n"
+    whole_vms.until_idle()
 
 
 SERVING = ("slurmctld", "slurmdbd", "mariadb", "munge", "nfs-server", "practicum-hub")

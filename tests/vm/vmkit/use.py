@@ -27,7 +27,7 @@ from provisioning.role import Role
 from vmkit import described, environments
 from vmkit import image as images
 from vmkit.cluster import BOOT_SECONDS, Hardware
-from vmkit.described import BUILT_DISK, BY_SERIAL, HEAD
+from vmkit.described import BUILT_DISK, BY_SERIAL, DATA_DEVICE, HEAD
 from vmkit.machine import wait_for_ssh
 
 # Everything up to running jobs. The rooms above (kernels, hub) build Python environments,
@@ -149,6 +149,13 @@ class Vms(Hardware):
             )
             time.sleep(1)
 
+    def until_idle(self, timeout: float = 300) -> None:
+        """Until every compute node takes jobs and has none. The epilog of the last one is over then,
+        which ends whatever else its user runs there, a test's commands too."""
+        ask = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%T"]
+        wanted = ["idle"] * self.compute
+        self.until(HEAD, ask, lambda text: text.split() == wanted, timeout)
+
     # -- apply
 
     def apply(
@@ -213,11 +220,17 @@ class Vms(Hardware):
         not put over homes that are in use."""
         for name in nodes or self.machines:
             self.check_on(name, ["sh", "-c", AWAY])
+        put_back = self.run_on  # after a failure as far as it goes: that is what is to be told
         try:
             yield
+            put_back = self.check_on
         finally:
             for name in nodes or self.machines:
-                self.check_on(name, ["sh", "-c", BACK])
+                put_back(name, ["sh", "-c", BACK])
+
+    def empty_disk(self) -> None:
+        """Take everything off the disk that head is to serve."""
+        self.check_on(HEAD, ["wipefs", "--all", DATA_DEVICE])
 
     @contextlib.contextmanager
     def whole(self, edit: Edit, *, format_: str = "") -> Iterator[None]:
@@ -225,6 +238,7 @@ class Vms(Hardware):
         afterwards all is as before. AssertionError when an environment is built on head."""
         before = self.toml.read_text()
         with self.homes_away():
+            self.empty_disk()  # of other tests' kernels, which are not declared here
             self._apply_whole(edit, format_)
             yield
             self.apply(lambda _text: before)
