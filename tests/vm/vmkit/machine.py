@@ -172,7 +172,7 @@ class Machine:
         if arguments:
             request["arguments"] = {key.replace("_", "-"): v for key, v in arguments.items()}
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(60)
+            link.settimeout(20)
             link.connect(str(self.monitor))
             stream = link.makefile("rw")
             json.loads(stream.readline())  # its greeting
