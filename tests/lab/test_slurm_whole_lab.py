@@ -130,6 +130,31 @@ def test_the_health_check_drains_and_takes_back_only_its_own(run_on) -> None:
     is_idle(run_on, "node01")
 
 
+def test_a_node_that_is_not_well_looks_again_by_itself(run_on) -> None:
+    """Not in three minutes, when Slurm would: after a power cut the file server comes up last."""
+    settings, unit = "/etc/practicum/slurm-health.conf", "practicum-health-again"
+    before = run_on("node01", ["cat", settings]).stdout
+
+    def looks() -> bool:
+        return run_on("node01", ["systemctl", "is-active", "--quiet", unit]).returncode == 0
+
+    until(lambda: not looks(), SLOW)  # an earlier test's
+    try:
+        run_on("node01", ["tee", settings], input='FOLDERS="/home /tmp/late"\n')
+        assert run_on("node01", [f"{LIB}/slurm-health"]).returncode == 0
+        assert "drained|health: /tmp/late does not answer" in node_state(run_on, "node01")
+        assert looks()
+        assert run_on("node01", [f"{LIB}/slurm-health"]).returncode == 0  # one is enough
+        run_on("node01", ["mkdir", "/tmp/late"])
+        until(lambda: not looks(), SLOW)
+        assert node_state(run_on, "node01").startswith("idle")
+    finally:
+        run_on("node01", ["rm", "-rf", "/tmp/late"])
+        run_on("node01", ["tee", settings], input=before)
+        run_on("login", ["scontrol", "update", "nodename=node01", "state=resume"])
+    is_idle(run_on, "node01")
+
+
 def test_a_configuration_that_would_end_jobs_or_the_controller_is_refused(run_on) -> None:
     conf = run_on("login", ["cat", CONF]).stdout
 
