@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -118,20 +117,6 @@ def jobs(run_on: Any, user: str) -> list[list[str]]:
     """[number, state] of the sessions' jobs of a user."""
     rows = text(run_on("login", ["squeue", "-h", "-n", "practicum-hub", "-u", user, "-o", "%i %T"]))
     return [row.split() for row in rows.splitlines()]
-
-
-@contextmanager
-def notebooks_closed(run_on: Any) -> Iterator[Callable[[], None]]:
-    """No notebook starts; call what is given to let them."""
-
-    def change(state: str) -> None:
-        text(run_on("login", ["scontrol", "update", "partitionname=notebook", f"state={state}"]))
-
-    change("DOWN")
-    try:
-        yield lambda: change("UP")
-    finally:
-        change("UP")
 
 
 def hub_is_back(one: Student) -> bool:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from student import alive, jobs, notebooks_closed, text
+from gates import notebooks_closed
+from student import alive, jobs, text
 from waiting import until
 
 pytestmark = pytest.mark.lab

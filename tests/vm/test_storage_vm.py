@@ -14,15 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from vmkit import described
 from vmkit.described import DATA_DEVICE, DATA_DISK, EXTERNAL, FULL_DISK
-from vmkit.use import CORE, WRITER, Vms, changes
+from vmkit.use import WRITER, Vms, changes
 
-from cluster.load import load
-from cluster.secrets import load_secrets, secrets_path
-from practicum.report import Plain
-from provisioning import engine
 from provisioning.lab.system import write
-from provisioning.planning import Result
-from provisioning.roles.disk import CONFIRMED
 
 pytestmark = pytest.mark.vm
 
@@ -47,15 +41,6 @@ def unserved(text: str) -> str:
     return text.replace(QUOTAS, "").replace(described.served(EXTERNAL, ON), EXTERNAL, 1)
 
 
-def run(vms: Vms, *limit: str, **more: str) -> Result:
-    """Apply what is in cluster.toml; ``more`` is what the admin typed."""
-    secrets = {**load_secrets(secrets_path(vms.toml)), **more}
-    return engine.apply(
-        load(vms.toml), CORE, secrets, base=vms.toml.parent, limit=limit,
-        confirm=lambda _plan: True, reporter=Plain(),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def bare(cluster_vms: Vms) -> Iterator[Vms]:
     """The pair with an empty disk, and without homes on node01 meanwhile."""
@@ -72,11 +57,9 @@ def store(bare: Vms) -> Iterator[Vms]:
     all is as before."""
     before = bare.toml.read_text()
     with bare.homes_away("head"):
-        write(bare.toml, served(before))
         begun = time.monotonic()
-        result = run(bare, **{CONFIRMED: DATA_DISK})
+        result = bare.apply(served, format_=DATA_DISK)
         print(f"storage: {result.changed} changes in {time.monotonic() - begun:.0f} s")
-        assert result.ok, result.errors
         yield bare
         bare.apply(lambda _text: before)
         gone = bare.check_on("head", ["cat", "/proc/mounts", "/etc/exports"])
@@ -141,7 +124,7 @@ def test_an_empty_disk_is_formatted_only_when_its_name_is_typed(bare: Vms) -> No
         done = bare.practicum("apply", "--yes", "--format", FULL_DISK)
         assert f"cluster.toml asks to format {DATA_DISK}" in done.stderr
         # an apply that nobody confirmed, past the command's own question
-        errors = run(bare).errors
+        errors = bare.try_apply().errors
         assert "formatted only when its name is typed again" in errors["head"]
         assert bare.run_on("head", disk).returncode == 2  # still nothing on it
 
@@ -391,7 +374,7 @@ def test_a_client_lets_go_of_a_server_that_is_away(ada: Vms) -> None:
     try:
         write(ada.toml, unserved(before))
         begun = time.monotonic()
-        result = run(ada, "node01")
+        result = ada.try_apply("node01")
         print(f"let go after {time.monotonic() - begun:.0f} s")
         assert "node01" not in result.errors, result.errors
         mounts = ada.check_on("node01", ["cat", "/proc/mounts", "/etc/fstab"])
@@ -400,6 +383,5 @@ def test_a_client_lets_go_of_a_server_that_is_away(ada: Vms) -> None:
         write(ada.toml, before)
         ada.run_on("node01", ["pkill", "--euid", "ada", "sleep"])
         ada.power_on("head")
-    result = run(ada)
-    assert result.ok, result.errors
+    ada.apply()
     assert ada.check_on("node01", ["cat", "/home/ada/open"], user="ada") == "kept\n"

@@ -170,12 +170,12 @@ class Vms(Hardware):
         assert result.ok, result.errors
         return result
 
-    def try_apply(self, *, roles: Sequence[Role] = CORE, format_: str = "") -> Result:
-        """The same; what went wrong is in the result."""
+    def try_apply(self, *limit: str, roles: Sequence[Role] = CORE, format_: str = "") -> Result:
+        """The same, to the nodes named or to all; what went wrong is in the result."""
         described, known = self.described()
         return engine.apply(
             described, roles, {**known, **formatting.confirmed(described, format_)},
-            base=self.toml.parent, confirm=lambda _plan: True, reporter=Plain(),
+            base=self.toml.parent, limit=limit, confirm=lambda _plan: True, reporter=Plain(),
         )  # fmt: skip
 
     def plan(self, *, roles: Sequence[Role] = CORE) -> Plan:
