@@ -7,7 +7,8 @@ else 15 s.
 An error is *unknown*, never *gone*. A job is gone when Slurm says that it is over, or when a
 query that began after its submission succeeds without it and accounting confirms. When
 accounting cannot be asked, two such queries in a row have to miss it; when accounting
-contradicts (the controller may have lost its memory), five.
+contradicts (the controller may have lost its memory), five. While a job's last processes are ended
+(COMPLETING) the queue says neither why nor whether it comes back; accounting is given two queries.
 """
 
 from __future__ import annotations
@@ -175,6 +176,8 @@ class Watcher:
         if look.jobs is None:
             return View(Kind.UNKNOWN, error=look.error)
         job = look.jobs.get(job_id)
+        if job is not None and job.state is JobState.COMPLETING:
+            return await self._ending(job, look.number)
         if job is not None:
             self._missed.pop(job_id, None)
             return await self._seen(job, look)
@@ -190,11 +193,26 @@ class Watcher:
         crowd = look.crowds.get(job.partition, Crowd())
         return View(kind, job, place, state=job.state, crowd=crowd)
 
-    async def _unseen(self, job_id: int, number: int) -> View:
+    async def _ending(self, job: Job, number: int) -> View:
+        record = await self._record(job.job_id)
+        if record is not None and record.state.waiting:  # requeued
+            return View(Kind.WAITING, job, state=record.state)
+        late = record is not None and not record.state.over
+        if late and self._misses(job.job_id, number) < MISSES_UNCONFIRMED:
+            return View(Kind.UNKNOWN, job)
+        self._missed.pop(job.job_id, None)
+        return View(Kind.GONE, job, record=record, state=job.state)
+
+    def _misses(self, job_id: int, number: int) -> int:
+        """How many looks in a row, with this one, did not tell of a job what there is to know."""
         last, misses = self._missed.get(job_id, (0, 0))
         if number != last:
             misses = misses + 1 if number == last + 1 or not last else 1
             self._missed[job_id] = (number, misses)
+        return misses
+
+    async def _unseen(self, job_id: int, number: int) -> View:
+        misses = self._misses(job_id, number)
         record = await self._record(job_id)
         if record is not None and record.state.over:
             self._missed.pop(job_id, None)

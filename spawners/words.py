@@ -53,7 +53,7 @@ ENDS = {
     JobState.BOOT_FAIL: "its node did not boot",
     JobState.CANCELLED: "its job was cancelled",
     JobState.COMPLETED: "its job ended by itself",
-    JobState.COMPLETING: "its job ended by itself",
+    JobState.COMPLETING: "its job is over",  # why is not known yet
     JobState.DEADLINE: "its job reached its deadline",
     JobState.FAILED: "its job failed",
     JobState.LAUNCH_FAILED: "Slurm could not start it on its node",

@@ -107,6 +107,33 @@ async def test_accounting_that_contradicts_is_believed_for_a_while() -> None:
     assert await gone_after(view, clock) == 5
 
 
+@pytest.mark.parametrize("told", [JobState.CANCELLED, JobState.TIMEOUT])
+async def test_why_a_job_ends_is_accountings_word(told: JobState) -> None:
+    """The queue says COMPLETING of every job while its epilog runs."""
+    view, queue, clock = watcher()
+    queue.jobs, queue.records = [job(5, JobState.COMPLETING)], [record(5, JobState.RUNNING)]
+    assert (await view.view(5, submitted=0, max_age=0)).kind is Kind.UNKNOWN
+    clock.now += 2
+    queue.records = [record(5, told)]
+    seen = await view.view(5, submitted=0, max_age=0)
+    assert seen.kind is Kind.GONE
+    assert words.ending(seen.state, seen.record) == words.ENDS[told]
+
+
+@pytest.mark.parametrize("records", [None, [], [record(5, JobState.RUNNING)]])
+async def test_an_epilog_without_an_end_is_one_all_the_same(records: list[Any] | None) -> None:
+    view, queue, clock = watcher()
+    queue.jobs, queue.records = [job(5, JobState.COMPLETING)], records
+    assert await gone_after(view, clock) == (2 if records else 1)
+
+
+@pytest.mark.parametrize("again", [JobState.REQUEUED, JobState.PENDING])
+async def test_a_job_that_is_requeued_has_not_ended(again: JobState) -> None:
+    view, queue, _ = watcher()
+    queue.jobs, queue.records = [job(5, JobState.COMPLETING)], [record(5, again)]
+    assert (await view.view(5, submitted=0, max_age=0)).kind is Kind.WAITING
+
+
 async def test_an_impatient_asker_does_not_end_the_others_query() -> None:
     view, queue, _ = watcher()
     queue.jobs = [job(5)]
