@@ -20,7 +20,7 @@ from provisioning.lab import nodes as lab_nodes
 class Networked(Nodes):
     def described(self, node01: str = "", **net: object) -> Cluster:
         """The lab's cluster with another address of node01, and other words of [network]."""
-        wanted = self.cluster.network.model_copy(update={"confirm": 12, **net})
+        wanted = self.cluster.network.model_copy(update=net)
         entries = tuple(
             entry.model_copy(update={"address": node01}) if node01 and entry.name == "node01"
             else entry

@@ -119,6 +119,17 @@ def jobs(run_on: Any, user: str) -> list[list[str]]:
     return [row.split() for row in rows.splitlines()]
 
 
+def no_jobs_left(run_on: Any, user: str, *which: str) -> None:
+    """Wait until Slurm lists none of somebody's jobs (of those that squeue's words say): it does
+    until the epilog is over, which ends what else they run on that node."""
+
+    def gone() -> bool:
+        done = run_on("login", ["squeue", "-h", "-u", user, *which])
+        return done.returncode == 0 and not done.stdout.strip()
+
+    until(gone, 180)
+
+
 def hub_is_back(one: Student) -> bool:
     try:
         return one.api("GET", "").status_code == 200

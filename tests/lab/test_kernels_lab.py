@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conda_channel import make_channel
 from playwright.sync_api import Browser, Page, sync_playwright
+from student import no_jobs_left
 from test_browser_lab import fresh_lab, notebook, run_cell, shot, start_server
 from waiting import until
 
@@ -93,8 +94,7 @@ def open_kernel(page: Page, card: str) -> None:
 def end_session(run_on: Any, user: str) -> None:
     """The job goes, and with it the kernel's lease; the hub notices by itself."""
     run_on("login", ["scancel", "--name=practicum-hub", "-u", user])
-    left = ["squeue", "-h", "-u", user, "-n", "practicum-hub"]
-    until(lambda: not run_on("login", left).stdout.strip(), 120)
+    no_jobs_left(run_on, user, "-n", "practicum-hub")
 
 
 @pytest.fixture(scope="module")

@@ -118,8 +118,8 @@ def test_killed_while_the_tree_is_made(made_labs, tmp_path) -> None:
     name = made_labs()
     process = up(name, env=env)
     log = tmp_path / "logs/debian12.log"
-    until(
-        lambda: process.poll() is not None or (log.exists() and "Unpacking" in log.read_text()), 120
+    until(  # every package of it comes over the network first
+        lambda: process.poll() is not None or (log.exists() and "Unpacking" in log.read_text()), 600
     )
     assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)

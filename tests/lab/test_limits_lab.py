@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from edited import apply, edited, plan_is_empty, replaced
-from student import text
+from student import no_jobs_left, text
 from waiting import until
 
 pytestmark = pytest.mark.lab
@@ -130,6 +130,7 @@ def test_cores_of_one_person_are_counted_over_their_jobs(limited: Path, run_on: 
         until(lambda: sorted(text(run_on("login", asked)).splitlines()) == rows, 60)
     finally:
         run_on("login", ["scancel", *jobs])
+        no_jobs_left(run_on, "ada")
 
 
 def test_an_account_has_its_shares_minutes_and_coordinator(limited: Path, run_on: Any) -> None:
@@ -153,10 +154,12 @@ def test_an_account_has_its_shares_minutes_and_coordinator(limited: Path, run_on
         until(lambda: run_on("login", state).stdout.strip() in ("CANCELLED", ""), 60)
     finally:
         run_on("login", ["scancel", theirs, others])
+        no_jobs_left(run_on, "ben")
 
 
 def test_the_head_node_takes_jobs_last(limited: Path, run_on: Any) -> None:
-    """Three whole nodes are asked for one after the other, then a fourth."""
+    """Three whole nodes are asked for one after the other, then a fourth. (A node whose epilog
+    runs is not offered, so tests of this file wait until their jobs are gone.)"""
     shown = text(run_on("login", ["scontrol", "-o", "show", "node"]))
     weights = {
         row.split("NodeName=")[1].split()[0]: row.split("Weight=")[1].split()[0]
@@ -179,6 +182,8 @@ def test_the_head_node_takes_jobs_last(limited: Path, run_on: Any) -> None:
             where += row
     finally:
         run_on("login", ["scancel", *jobs])
+        for user in ("ada", "ben"):
+            no_jobs_left(run_on, user)
     assert sorted(where[:3]) == ["node01", "node02", "node03"]
     assert where[3] == "login"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from in_session import Session
-from student import Student
+from student import Student, no_jobs_left
 from waiting import until
 
 from cluster.load import load
@@ -97,6 +97,7 @@ def test_a_student_finds_loads_compiles_and_runs(bash: Any, run_on: Any) -> None
     text = outputs(run_on, "/home/ada/mpi", "mpi-*.out")
     assert len(set(re.findall(r"process \d of 4 on (\S+)", text))) == 2, done + text
     assert "pi is about 3.141593" in text
+    no_jobs_left(run_on, "ada")  # an epilog would end her next command on that node
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked,
     assert old not in bare.inside("node01", "ip", "-4", "addr", "show", "host0")
 
     # An address that nobody here can reach: the node must come back by itself.
-    lost = bare.described("10.99.99.11", **static, subnet="10.99.99.0/24")
+    lost = bare.described("10.99.99.11", **static, subnet="10.99.99.0/24", confirm=15)
     lost = lost.model_copy(update={"network": lost.network.model_copy(update={"gateway": None})})
     began = time.monotonic()
     result = bare.with_roles(roles, ["node01"], lost)

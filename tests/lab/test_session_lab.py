@@ -27,7 +27,10 @@ def test_a_session_is_a_job_that_holds_no_secret(student: Any, run_on: Any) -> N
                 go_on()
     assert last.get("ready"), said
     row = text(
-        run_on("login", ["squeue", "-h", "--name=practicum-hub", "-u", "ada", "-o", "%i %T %B %k"])
+        run_on(
+            "login",
+            ["squeue", "-h", "-n", "practicum-hub", "-u", "ada", "-t", "R", "-o", "%i %T %B %k"],
+        )
     )
     number, state, node, comment = row.split()
     assert (state, comment) == ("RUNNING", "ada/") and node.startswith("node")

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -31,11 +32,16 @@ def submit(run_on, user: str, script: str, *options: str) -> str:
 
 
 def test_every_node_is_up_and_has_its_declared_cores(lab, run_on) -> None:
-    rows = run_on("login", ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T %c %m"]).stdout
-    compute = [node.name for node in lab.nodes if "compute" in node.roles]
-    for name in compute:
-        row = next(line for line in rows.splitlines() if line.startswith(f"{name} "))
-        assert re.search(r" (idle|mixed|allocated) 4 4000", row), row
+    asked = ["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T %c %m"]
+    compute = {node.name for node in lab.nodes if "compute" in node.roles}
+    # a job of another test may be ending
+    until(
+        lambda: run_on("login", asked).stdout,
+        wanted=lambda rows: (
+            compute
+            == set(re.findall(r"^(\S+) (?:idle|mixed|allocated) 4 4000", rows, re.MULTILINE))
+        ),
+    )
 
 
 def test_ids_are_the_same_everywhere(lab, run_on) -> None:
@@ -121,3 +127,4 @@ def test_slurmdbd_is_not_kept_waiting_by_acknowledgements(lab, run_on) -> None:
     assert "quickack 1" in run_on("login", shown).stdout
     said = run_on("login", ["systemctl", "show", "slurmdbd", "--property=ExecStartPre"]).stdout
     assert "status=0" in said, said
+    until(lambda: run_on("login", ["sacctmgr", "-n", "show", "cluster"]).returncode == 0)

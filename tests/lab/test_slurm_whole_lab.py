@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from student import no_jobs_left
 from waiting import until
 
 pytestmark = pytest.mark.lab
@@ -68,19 +69,20 @@ def test_slurmd_comes_though_systemd_reads_its_units_anew_meanwhile(run_on) -> N
     """As an apply makes it do while a node that has just booted waits for slurmctld: systemd (252)
     then forgets to look for a pid file, and slurmd was "activating" until it was killed."""
 
-    def state() -> str:
-        return run_on("node02", ["systemctl", "is-active", "slurmd"]).stdout.strip()
-
+    state = "systemctl is-active slurmd"
+    # on the node in one go: it waits for slurmctld for a minute, no longer
+    meanwhile = (
+        "systemctl stop slurmd; systemctl start --no-block slurmd; "
+        f"until pgrep -x slurmd >/dev/null; do sleep 0.1; done; systemctl daemon-reload; {state}"
+    )
     run_on("login", ["systemctl", "stop", "slurmctld"])
     try:
-        run_on("node02", ["systemctl", "stop", "slurmd"])
-        run_on("node02", ["systemctl", "start", "--no-block", "slurmd"])
-        until(lambda: run_on("node02", ["pgrep", "-x", "slurmd"]).stdout, 20)
-        run_on("node02", ["systemctl", "daemon-reload"])
-        assert state() == "activating"
+        assert run_on("node02", ["sh", "-c", meanwhile]).stdout == "activating\n"
     finally:
         run_on("login", ["systemctl", "start", "slurmctld"])
-    until(state, 60, wanted=lambda text: text == "active")
+    until(
+        lambda: run_on("node02", state.split()).stdout, 60, wanted=lambda text: text == "active\n"
+    )
     is_idle(run_on, "node02", 60)
 
 
@@ -103,7 +105,7 @@ def test_a_failing_prolog_drains_its_node_with_the_reason_and_the_job_stays(run_
     finally:
         run_on("node01", ["rm", script])
         run_on("login", ["scancel", "-u", "ben"])
-        until(lambda: not run_on("login", ["squeue", "-h", "-u", "ben"]).stdout, SLOW)
+        no_jobs_left(run_on, "ben")
         run_on("login", ["scontrol", "update", "nodename=node01", "state=resume"])
     is_idle(run_on, "node01")
 
@@ -230,6 +232,7 @@ def test_an_account_with_jobs_is_closed_named_and_removed_when_they_are_done(run
         wait_for(run_on, job, "CANCELLED")
     finally:
         run_on("login", ["scancel", "-A", "lab-course"])
+        no_jobs_left(run_on, "ben", "-A", "lab-course")  # while one ends it stays closed, no more
         until(lambda: accounting(now) == 0, SLOW)
     assert run_on("login", tell).returncode == 0
     assert accounting(now, "--check") == 0
@@ -311,5 +314,5 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
         for name in ("batch", "notebook"):
             run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=UP"])
         run_on("login", ["scancel", *running, across, brief, waiting])
-    left = ["squeue", "-h", "-o", "%i", "-j", ",".join((*running, across, brief, waiting))]
-    until(lambda: not run_on("login", left).stdout.strip(), SLOW)
+    for user in ("ada", "ben", "cleo"):
+        no_jobs_left(run_on, user)

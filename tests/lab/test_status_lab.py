@@ -35,7 +35,9 @@ def bad(lab) -> Callable[[], list[str]]:
 
 @pytest.fixture(autouse=True)
 def well_again(lab, bad, request):
-    """Every test mends what it broke; the cluster is given a while to notice."""
+    """Every test mends what it broke; the cluster is given a while to notice, also of what the
+    tests before did."""
+    until(bad, 60, wanted=lambda left: not left)
     yield
     until(bad, 60, wanted=lambda left: not left)
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 from courses import Course, card, courses
 from playwright.sync_api import Page, expect
-from student import Student
+from student import Student, no_jobs_left
 from test_browser_lab import browser, log_in, shot  # noqa: F401 - browser is a fixture
 from test_course_browser_lab import WAIT, grave, page_of
-from waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -142,16 +141,16 @@ def test_the_class_page_tells_how_the_class_stands(
     name = f"first-{secrets.token_hex(3)}"  # accounting remembers an earlier run on the same lab
     expect(row(page, "Jobs", "ada")).not_to_contain_text(name)
 
-    sbatch = f"sbatch --account=alpha --time=2 --mem=50 --job-name={name}"
+    sbatch = f"sbatch --account=alpha --time=30 --mem=50 --job-name={name}"
     two.alpha.run_on("node01", ["bash", "-c", f"cd; {sbatch}"], user="ada", input=BAD)
     # one runs, one waits for it, and one may not start yet
     more = (
-        f"cd; job=$({sbatch} --parsable --wrap='sleep 99'); {sbatch} -d afterok:$job --wrap=true; "
+        f"cd; job=$({sbatch} --parsable --wrap='sleep 1500'); {sbatch} -d afterok:$job --wrap=true; "
         f"{sbatch} --hold --wrap=true"
     )
     two.alpha.shell("zoe", more)
     # the end of a job takes along what else its owner runs on that node
-    until(lambda: not two.alpha.run_on("login", ["squeue", "-h", "-u", "ada"]).stdout)
+    no_jobs_left(two.alpha.run_on, "ada")
     two.alpha.student("ada", "fetch", "alpha", "ps1")
     two.alpha.shell(
         "ada", "sed -i 's/raise NotImplementedError()/return x * x/' ~/alpha/ps1/*.ipynb"
@@ -167,7 +166,7 @@ def test_the_class_page_tells_how_the_class_stands(
     expect(row(page, "Jobs", "zoe").get_by_role("cell").nth(0)).to_have_text("2", timeout=WAIT)
     expect(row(page, "Jobs", "zoe").get_by_role("cell").nth(1)).to_have_text("1", timeout=WAIT)
     two.alpha.run_on("login", ["scancel", "-u", "zoe"])
-    until(lambda: not two.alpha.run_on("login", ["squeue", "-h", "-u", "zoe"]).stdout)
+    no_jobs_left(two.alpha.run_on, "zoe")
     two.alpha.teach("collect", "alpha", "ps1")
     two.alpha.teach("grade", "alpha", "ps1")
     expect(ada.nth(2)).to_have_text("2", timeout=WAIT)
