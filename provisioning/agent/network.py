@@ -29,6 +29,7 @@ BACK, APPLY = "practicum-network-back-timer", "practicum-network-apply"
 INTERFACES = "/etc/network/interfaces"
 SOURCE = "source /etc/network/interfaces.d/*"
 GATEWAY_SECONDS = 10.0
+SETTLE_SECONDS = 30.0  # for a network manager to take the old settings back
 Command = list[str]
 
 
@@ -69,7 +70,7 @@ class NetworkUnit:
 
     def _arm(self, run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
         host = run.host
-        if host.exists(CHANGE):
+        if host.exists(CHANGE) or not _settled(host):
             raise AgentError(
                 "a change of this node's network is waiting to be confirmed or taken back: "
                 "apply again in a minute"
@@ -101,6 +102,21 @@ def _old(host: Host, path: str) -> tuple[str, int] | None:
     if seen.kind != "file":
         return None
     return seen.content.decode("utf-8", "surrogateescape"), seen.mode
+
+
+def _settled(host: Host) -> bool:
+    """Whether the change before, which was confirmed or taken back, is over; its timer, which may
+    have been set for longer, is not needed any more."""
+    host.run(["systemctl", "stop", f"{BACK}.timer"], timeout=30)  # fails where there is none
+    end = time.monotonic() + SETTLE_SECONDS
+    while any(
+        host.run(["systemctl", "is-active", "--quiet", f"{unit}.service"], timeout=30).code == 0
+        for unit in (BACK, APPLY)
+    ):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _start(host: Host, unit: str, seconds: int, verb: str) -> None:

@@ -167,6 +167,7 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked,
     # The node says so before it has done it.
     until(lambda: f"via {gateway} " in bare.inside("node01", "ip", "route"), 20)
 
+    # at once: the time that the change before had is not over
     back = bare.with_roles(roles, ["node01"], bare.described(old, **static))
     assert back.ok, back.errors
     assert addresses(bare.run_on, "node01") == [old]
