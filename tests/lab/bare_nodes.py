@@ -20,7 +20,7 @@ from provisioning import engine
 from provisioning import lab as labs
 from provisioning.planning import Plan, Result
 from provisioning.report import Silent
-from provisioning.resources import Resource
+from provisioning.resources import Command, Resource
 from provisioning.role import Role
 
 SECRETS = {"manifest_key": "cd" * 32}
@@ -74,6 +74,22 @@ class Nodes:
         return self.run_on(node, ["test", "-e", path]).returncode == 0
 
 
+def gate(name: str, stays: str = "") -> Command:
+    """A command that tells when it has begun, and stands until :func:`open_gate`; done once, which
+    the file ``stays`` says."""
+    stays = stays or f"/run/{name}"
+    script = (
+        f"touch /run/{name}.begun; until [ -e /run/{name}.go ]; do sleep 0.1; done; touch {stays}"
+    )
+    return Command(id=name, check=("test", "-e", stays), run=("sh", "-c", script))
+
+
+def open_gate(nodes: Nodes, name: str, *where: str) -> None:
+    """On those nodes, or on the first."""
+    for node in where or (FIRST,):
+        nodes.out("touch", f"/run/{name}.go", node=node)
+
+
 def role(
     stage: str, resources: list[Resource], where: Callable[[Cluster, Node], bool] | None = None
 ) -> Role:
@@ -106,5 +122,7 @@ def nodes(lab_nodes: Nodes) -> Iterator[Nodes]:
     for name in (FIRST, SECOND):  # a developer's lab has seen these tests before
         lab_nodes.out("sh", "-c", f"{clean}; apt-get -y -q purge munge sl >&2 || true", node=name)
     yield lab_nodes
+    for name in (FIRST, SECOND):  # nothing of a test that failed stands there any more
+        lab_nodes.out("touch", "/run/slow.go", "/run/cut.go", "/run/kill.go", node=name)
     result = lab_nodes.apply(limit=())
     assert result.ok, result.errors

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from student import Student, text
+from student import Student, no_jobs_left, text
 from waiting import until
 
 pytestmark = pytest.mark.lab
@@ -99,6 +99,7 @@ def test_a_limit_of_slurm_is_told_in_a_sentence(student: Any, run_on: Any) -> No
     partition = ["scontrol", "update", "partitionname=notebook"]
     try:
         until(lambda: run_on("login", [*partition, f"qos={QOS}"]).returncode == 0, 60)
+        no_jobs_left(run_on, "cleo")
         last, _ = cleo.outcome(profile="small")
         assert last.get("ready"), last
         cleo.server_name = "second"
@@ -123,6 +124,7 @@ def test_the_last_choice_is_had_again_as_far_as_it_can_be(student: Any, run_on: 
     last, _ = cleo.outcome(profile="medium", memory=400)
     assert last.get("ready"), last
     cleo.stop()
+    no_jobs_left(run_on, "cleo")
     last, _ = cleo.outcome()
     assert last.get("ready"), last
     assert [job.split("/")[1:3] for job in own_jobs(run_on, "cleo")] == [["2", "400M"]]
@@ -135,6 +137,7 @@ def test_an_instructor_starts_what_the_student_chose_and_cannot_enter_it(
     last, _ = cleo.outcome(profile="small", memory=250)
     assert last.get("ready"), last
     cleo.stop()
+    no_jobs_left(run_on, "cleo")
     url = f"{ines.hub}/hub/api/users/cleo"
     started = ines.web.post(f"{url}/server", params=ines.xsrf, timeout=60)
     assert started.status_code in (201, 202), started.text

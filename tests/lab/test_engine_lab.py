@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bare_nodes import FIRST, SECOND, Nodes, role
+from bare_nodes import FIRST, SECOND, Nodes, gate, open_gate, role
 from waiting import until
 
 from cluster.errors import PracticumError
@@ -84,11 +84,11 @@ WantedBy=multi-user.target
 """
 
 
-def web(port: int, listens: int = 0) -> list[Resource]:
+def web(port: int, listens: int = 0, timeout: int = 60) -> list[Resource]:
     """A small service of our own; a change of its port is a restart."""
     return [
         file("/etc/systemd/system/web.service", UNIT.format(port=port), notify=("restart:web",)),
-        Service(service="web", wait_port=listens or port, timeout=5),
+        Service(service="web", wait_port=listens or port, timeout=timeout),
     ]
 
 
@@ -104,7 +104,7 @@ def test_a_service_of_our_own_comes_and_goes(nodes: Nodes) -> None:
 
 
 def test_a_service_that_fails_shows_its_journal(nodes: Nodes) -> None:
-    bad = UNIT.format(port=8113).replace("--bind", "--no-such-option")
+    bad = UNIT.replace("/usr/bin/python3", "/bin/sh -c 'echo no-such-option >&2; exit 2' web")
     result = nodes.apply(
         file("/etc/systemd/system/web.service", bad), Service(service="web", timeout=5)
     )
@@ -117,7 +117,7 @@ def test_a_service_that_fails_shows_its_journal(nodes: Nodes) -> None:
     )
     assert "web.service ends again and again" in result.errors[FIRST]
     assert "no-such-option" in result.errors[FIRST]
-    result = nodes.apply(*web(8113, listens=8114))
+    result = nodes.apply(*web(8113, listens=8114, timeout=5))
     assert "web.service does not listen on port 8114 after 5 s" in result.errors[FIRST]
     assert nodes.apply(*web(8113)).ok
 
@@ -165,13 +165,13 @@ def test_a_role_that_cannot_declare_is_a_sentence(nodes: Nodes) -> None:
 
 
 def test_two_applies_at_once(nodes: Nodes) -> None:
-    slow = Command(id="slow", check=("test", "-e", "/run/slow"),
-                   run=("sh", "-c", "touch /run/slow.begun; sleep 4; touch /run/slow"))  # fmt: skip
+    slow = gate("slow")
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(nodes.apply(slow)))
     other.start()
     until(lambda: nodes.there("/run/slow.begun"), 30)
     result = nodes.apply(slow, file("/etc/second", "1"))
+    open_gate(nodes, "slow")
     other.join(60)
     assert "another apply is at work on this node" in result.errors[FIRST]
     assert f"@{os.uname().nodename}" in result.errors[FIRST]
@@ -182,15 +182,14 @@ def test_two_applies_at_once(nodes: Nodes) -> None:
 CLIENT = """
 import sys
 from pathlib import Path
+from bare_nodes import gate
 from cluster.load import load
 from provisioning import engine
 from provisioning.report import Silent
-from provisioning.resources import Command, file
+from provisioning.resources import file
 from provisioning.role import Role
 path = Path(sys.argv[1])
-slow = Command(id="slow", check=("test", "-e", "/run/cut"),
-               run=("sh", "-c", "touch /run/cut.begun; sleep 3; touch /run/cut"))
-parts = [file("/etc/before", "1"), slow, file("/etc/after", "1")]
+parts = [file("/etc/before", "1"), gate("cut"), file("/etc/after", "1")]
 roles = [Role("cut", "base", lambda c, n: True, lambda c: parts)]
 engine.apply(load(path), roles, {"manifest_key": "cd" * 32}, base=path.parent,
              limit=["login"], confirm=lambda plan: True, reporter=Silent())
@@ -199,15 +198,20 @@ engine.apply(load(path), roles, {"manifest_key": "cd" * 32}, base=path.parent,
 
 def test_a_client_killed_half_way(nodes: Nodes) -> None:
     """What was begun on the node is finished, nothing further is begun, apply again finishes."""
-    client = subprocess.Popen([sys.executable, "-c", CLIENT, str(nodes.info.cluster_toml)])
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(nodes.info.cluster_toml)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
     until(lambda: nodes.there("/run/cut.begun"), 30)
+    agent = json.loads(nodes.out("cat", "/run/practicum.lock"))["pid"]
     client.send_signal(signal.SIGKILL)
     client.wait(10)
+    until(lambda: nodes.out("ps", "-o", "ppid=", "-p", str(agent)) == "1", 30)  # sshd has gone
+    open_gate(nodes, "cut")
     until(lambda: nodes.there("/run/cut"), 30)
     until(lambda: nodes.out("cat", "/run/practicum.lock") == "" or lock_is_free(nodes), 30)
     assert not nodes.there("/etc/after")
-    slow = Command(id="slow", check=("test", "-e", "/run/cut"), run=("false",))
-    result = nodes.apply(file("/etc/before", "1"), slow, file("/etc/after", "1"))
+    result = nodes.apply(file("/etc/before", "1"), gate("cut"), file("/etc/after", "1"))
     assert result.ok, result.errors
     assert [change.key for change in result.nodes[0].changes] == ["file:/etc/after"]
 
@@ -220,8 +224,7 @@ def lock_is_free(nodes: Nodes) -> bool:
 def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
     assert nodes.apply(*web(8115)).ok
     pid = nodes.out("systemctl", "show", "-P", "MainPID", "web")
-    slow = Command(id="slow", check=("test", "-e", "/run/kill"),
-                   run=("sh", "-c", "touch /run/kill.begun; sleep 3; touch /run/kill"))  # fmt: skip
+    slow = gate("kill")
     unit, service = web(8116)
     results: list[Result] = []
     other = threading.Thread(target=lambda: results.append(nodes.apply(unit, slow, service)))
@@ -232,6 +235,7 @@ def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
     other.join(60)
     assert "login" in results[0].errors
     assert nodes.out("systemctl", "show", "-P", "MainPID", "web") == pid
+    open_gate(nodes, "kill")
     until(lambda: nodes.there("/run/kill"), 30)
     result = nodes.apply(unit, slow, service)
     assert result.ok, result.errors
@@ -439,7 +443,10 @@ def test_a_run_without_changes_costs_one_log_in(nodes: Nodes) -> None:
     assert nodes.apply(*parts, limit=()).ok
 
     def log_ins(node: str) -> int:
-        told = nodes.out("journalctl", "--quiet", "--output=cat", "--unit=ssh", node=node)
+        nodes.out("journalctl", "--sync", node=node)
+        # not by its unit: pam_systemd has moved it when a busy journald looks where it is
+        names = ["--identifier=sshd", "--identifier=sshd-session"]
+        told = nodes.out("journalctl", "--quiet", "--output=cat", *names, node=node)
         return told.count("Accepted publickey")
 
     for node in (FIRST, SECOND):

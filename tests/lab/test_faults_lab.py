@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bare_nodes import FIRST, SECOND, Nodes, role
+from bare_nodes import FIRST, SECOND, Nodes, gate, open_gate, role
 from waiting import until
 
 from cluster.model import Cluster
@@ -16,15 +16,12 @@ from provisioning import ssh
 from provisioning.lab import nodes as containers
 from provisioning.planning import Result
 from provisioning.report import Silent
-from provisioning.resources import Command, Package, Resource, file
+from provisioning.resources import Package, Resource, file
 
 pytestmark = pytest.mark.lab
 
 
-def slow(name: str) -> Command:
-    """Takes its time, and tells when it has begun; done once, whatever happens meanwhile."""
-    script = f"touch /run/{name}.begun; sleep 6; touch /var/tmp/{name}"
-    return Command(id=name, check=("test", "-e", f"/var/tmp/{name}"), run=("sh", "-c", script))
+CUT = gate("cut", "/var/tmp/cut")  # stays done over a reboot
 
 
 class Applying(threading.Thread):
@@ -57,16 +54,18 @@ def answering(nodes: Nodes, name: str) -> bool:
 
 def test_a_node_reboots_half_way(clean: Nodes) -> None:
     """It stops there, the other goes on, and apply again finishes what is left."""
-    parts: list[Resource] = [file("/etc/before", "1"), slow("cut"), file("/etc/after", "1")]
+    parts: list[Resource] = [file("/etc/before", "1"), CUT, file("/etc/after", "1")]
     apply = Applying(clean, parts, [file("/etc/last", "1")])
     until(lambda: clean.there("/run/cut.begun", node=SECOND), 30)
     clean.run_on(SECOND, ["systemctl", "reboot"])
+    open_gate(clean, "cut")
     result = apply.result()
     assert list(result.errors) == [SECOND]
     assert "the connection to node01 was lost" in result.errors[SECOND]
     assert "apply again" in result.errors[SECOND]
     assert clean.there("/etc/last")
     until(lambda: answering(clean, SECOND), 60)
+    open_gate(clean, "cut", SECOND)
     result = clean.with_roles(apply.roles)
     assert result.ok, result.errors
     made = [change.key for part in result.nodes for change in part.changes if part.node == SECOND]
@@ -78,10 +77,11 @@ def test_a_node_dies_half_way(clean: Nodes, monkeypatch: pytest.MonkeyPatch) -> 
     """Nobody says good-bye: silence has a limit."""
     monkeypatch.setattr(ssh, "KEEPALIVE_SECONDS", 1)
     monkeypatch.setattr(ssh, "DEAD_SECONDS", 4)
-    apply = Applying(clean, [slow("cut"), file("/etc/after", "1")], [file("/etc/last", "1")])
+    apply = Applying(clean, [CUT, file("/etc/after", "1")], [file("/etc/last", "1")])
     until(lambda: clean.there("/run/cut.begun", node=SECOND), 30)
     began = time.monotonic()
     containers.stop(clean.info.name, SECOND, patience=0)
+    open_gate(clean, "cut")
     result = apply.result()
     assert time.monotonic() - began < 45
     assert list(result.errors) == [SECOND]
@@ -93,6 +93,7 @@ def test_a_node_dies_half_way(clean: Nodes, monkeypatch: pytest.MonkeyPatch) -> 
     assert "does not answer" in result.errors[SECOND]
     labs.up(clean.info.name, roles=(), reporter=Silent())
     until(lambda: answering(clean, SECOND), 60)
+    open_gate(clean, "cut", SECOND)
     result = clean.with_roles(apply.roles)
     assert result.ok, result.errors
 
