@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paramiko.hostkeys import HostKeys
+
 from cluster.errors import PracticumError
 from cluster.model import Cluster
 from provisioning.facts import Facts
@@ -53,7 +55,8 @@ def follow(session: Session, target: SSHTarget, declared: Declared, seconds: int
         try:
             facts = session.open()
             if session.confirm(gateway):
-                _learn(target.known_hosts, old.address, target)
+                if told := _learn(target.known_hosts, old.address, target):
+                    session.reporter.line(f"{session.name}: {told}")
                 return facts
         except TransportError as error:
             said = str(error)
@@ -99,19 +102,20 @@ def _gateway(declared: Declared) -> str:
     return ""
 
 
-def _learn(known_hosts: Path, old: str, target: SSHTarget) -> None:
-    """The host keys under the new address as well. Lines with hashed names cannot be copied."""
-    if old == target.address:
-        return
-    lines = known_hosts.read_text(encoding="utf-8").splitlines()
-    port = "" if target.port == 22 else str(target.port)
-    was, now = (f"[{one}]:{port}" if port else one for one in (old, target.address))
-    new = []
-    for line in lines:
-        hosts, space, rest = line.partition(" ")
-        if space and was in hosts.split(",") and f"{now} {rest}" not in lines:
-            new.append(f"{now} {rest}\n")
-    if new:
-        ended = not lines or known_hosts.read_text(encoding="utf-8").endswith("\n")
-        with known_hosts.open("a", encoding="utf-8") as stream:
-            stream.write(("" if ended else "\n") + "".join(new))
+def _learn(known_hosts: Path, old: str, target: SSHTarget) -> str:
+    """The host keys under the new address as well. A sentence when they cannot be written."""
+    was, now = (
+        one if target.port == 22 else f"[{one}]:{target.port}" for one in (old, target.address)
+    )
+    try:
+        known = HostKeys(str(known_hosts))
+        keys = (known.lookup(was) or {}).values()
+        new = [f"{now} {key.get_name()} {key.get_base64()}\n" for key in keys
+               if not known.check(now, key)]  # fmt: skip
+        if new:
+            ended = known_hosts.read_bytes()[-1:] in (b"", b"\n")
+            with known_hosts.open("a", encoding="utf-8") as stream:
+                stream.write(("" if ended else "\n") + "".join(new))
+    except OSError as error:
+        return f"the host key of {now} cannot be added to {known_hosts}: {error.strerror}"
+    return ""

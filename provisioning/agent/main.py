@@ -166,8 +166,11 @@ class Agent:
         moving = session.run.moving
         self.wire.send("done", stage=message["name"], changed=count, moving=moving)
         if moving:  # this connection may not live on; whoever confirms comes anew
+            from provisioning.agent import network  # noqa: PLC0415
+
             self._release()
             self.wire.cut = self.ended = True
+            network.go(self.host)
 
     def on_confirm(self, message: dict[str, Any]) -> None:
         from provisioning.agent import network  # noqa: PLC0415  only after a change of it

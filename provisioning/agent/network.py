@@ -1,9 +1,9 @@
 """An interface's settings, changed so that a mistake does not cost the node.
 
-The agent only arms it: old and new files go into one record, a timer is set that puts the old
-ones back, and systemd starts the change a second later. Then the agent ends, for its connection
-may not live on. Who applies connects again, under the new address, and confirms; else the timer
-fires. A restart in between takes the change back too. What runs is
+The agent only arms it: a timer is set that puts the old files back, old and new ones go into one
+record, and once the client has been told systemd starts the change a second later. Then the agent
+ends, for its connection may not live on. Who applies connects again, under the new address, and
+confirms; else the timer fires. A restart in between takes the change back too. What runs is
 ``roles/files/network-switch.py``, a unit of its own, so the agent's death changes nothing.
 """
 
@@ -24,6 +24,7 @@ PLACE = f"{FOLDER}/network"
 CHANGE = f"{PLACE}/change.json"
 APPLIED = f"{PLACE}/applied"  # there once the new settings are in place
 CONFIRMED = f"{PLACE}/confirmed.json"
+TAKING = f"{PLACE}/taking-back.json"  # there while the old settings are put in place
 SWITCH = "/usr/local/lib/practicum/network-switch.py"
 BACK, APPLY = "practicum-network-back-timer", "practicum-network-apply"
 INTERFACES = "/etc/network/interfaces"
@@ -44,7 +45,7 @@ class NetworkUnit:
         old = {path: _old(run.host, path) for path in new}
         differ = [path for path in new if old[path] != new[path]]
         if not differ:
-            return None
+            return self._tried(run)
         way = f", gateway {wire['gateway']}" if wire["gateway"] else ""
         summary = (
             f"give {wire['interface']} the address {wire['address']}{way} by {wire['manager']}; "
@@ -60,6 +61,15 @@ class NetworkUnit:
             lambda: None,
             wire["notify"],
         )  # fmt: skip
+
+    def _tried(self, run: Run) -> Work | None:
+        """Nothing is to be done, unless nobody has confirmed yet what is there: who made the change
+        was interrupted, and it would be taken back behind the back of an apply that says all is
+        well."""
+        if not run.host.exists(CHANGE):
+            return None
+        summary = f"keep the network settings that {self.wire['interface']} is being tried with"
+        return Work([Change(self.wire["key"], "update", summary)], lambda: _move(run))
 
     def _new(self, host: Host) -> dict[str, tuple[str, int]]:
         new = {path: (text, mode) for path, text, mode in self.wire["files"]}
@@ -77,24 +87,27 @@ class NetworkUnit:
             )
         host.makedirs(FOLDER, 0o700)
         host.makedirs(PLACE, 0o700)
-        before, after_new, after_old = commands(self.wire["manager"], self.wire["interface"])
-        record = {
-            "old": old, "new": new, "before": before, "after_new": after_new,
-            "after_old": after_old,
-        }  # fmt: skip
-        host.remove(APPLIED)
-        host.write(CHANGE, json.dumps(record).encode(), 0o600, 0, 0)
-        try:
-            _start(host, BACK, self.wire["seconds"], "back")
-            _start(host, APPLY, 1, "apply")
-        except AgentError:
-            host.remove(CHANGE)
-            raise
-        run.moving = True
+        ways = commands(self.wire["manager"], self.wire["interface"])
+        for left in (APPLIED, CONFIRMED, TAKING):  # of the change before
+            host.remove(left)
+        _start(host, BACK, self.wire["seconds"], "back")
+        host.write(CHANGE, json.dumps({"old": old, "new": new, **ways}).encode(), 0o600, 0, 0)
+        _move(run)
 
     @staticmethod
     def entry(_run: Run, wire: Wire) -> dict[str, Any]:
         return {"interface": wire["interface"]}
+
+
+def _move(run: Run) -> None:
+    run.moving = True
+
+
+def go(host: Host) -> None:
+    """Start the change that is armed; nothing when it was started before."""
+    begun = host.exists(APPLIED) or _active(host, f"{APPLY}.timer", f"{APPLY}.service")
+    if host.exists(CHANGE) and not begun:
+        _start(host, APPLY, 1, "apply")
 
 
 def _old(host: Host, path: str) -> tuple[str, int] | None:
@@ -109,14 +122,16 @@ def _settled(host: Host) -> bool:
     have been set for longer, is not needed any more."""
     host.run(["systemctl", "stop", f"{BACK}.timer"], timeout=30)  # fails where there is none
     end = time.monotonic() + SETTLE_SECONDS
-    while any(
-        host.run(["systemctl", "is-active", "--quiet", f"{unit}.service"], timeout=30).code == 0
-        for unit in (BACK, APPLY)
-    ):
+    while _active(host, f"{BACK}.service", f"{APPLY}.service"):
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
     return True
+
+
+def _active(host: Host, *units: str) -> bool:
+    """Whether one of them is (systemctl(1), is-active)."""
+    return host.run(["systemctl", "is-active", "--quiet", *units], timeout=30).code == 0
 
 
 def _start(host: Host, unit: str, seconds: int, verb: str) -> None:
@@ -129,25 +144,31 @@ def _start(host: Host, unit: str, seconds: int, verb: str) -> None:
         raise AgentError(f"systemd-run cannot arm a change of the network: {outcome.tail(3)}")
 
 
-def commands(manager: str, interface: str) -> tuple[list[Command], list[Command], list[Command]]:
-    """What runs before the files change, after new ones and after old ones are in place."""
+def commands(manager: str, interface: str) -> dict[str, list[Command]]:
+    """What runs before the files change, after new ones and after old ones are in place, and after
+    old ones while the node starts up."""
     if manager == "networkd":
         both = [["networkctl", "reload"], ["networkctl", "reconfigure", interface]]
-        return [], both, both
+        return {"before": [], "after_new": both, "after_old": both, "at_boot": []}
     if manager == "NetworkManager":
         reload = ["nmcli", "connection", "reload"]
-        return (
-            [],
-            [reload, ["nmcli", "connection", "up", "practicum"]],
-            [reload, ["nmcli", "device", "connect", interface]],
-        )
+        return {
+            "before": [],
+            "after_new": [reload, ["nmcli", "connection", "up", "practicum"]],
+            "after_old": [reload, ["nmcli", "device", "connect", interface]],
+            "at_boot": [],
+        }
     if manager.startswith("netplan"):
-        return [], [["netplan", "generate"], ["netplan", "apply"]], [["netplan", "apply"]]
+        # before any unit starts, systemd has it write files for networkd or NetworkManager
+        made = ["netplan", "generate"]
+        apply = ["netplan", "apply"]
+        return {"before": [], "after_new": [made, apply], "after_old": [apply], "at_boot": [made]}
     down = [
         ["ifdown", "--force", interface],
         ["ip", "address", "flush", "dev", interface, "scope", "global"],
     ]
-    return down, [["ifup", interface]], [["ifup", interface]]
+    up = [["ifup", interface]]
+    return {"before": down, "after_new": up, "after_old": up, "at_boot": []}
 
 
 def without_interface(text: str, interface: str) -> str:
@@ -181,6 +202,8 @@ def confirm(host: Host, gateway: str) -> bool:
     """Keep the new settings: practicum got here by them. False while they are not in place yet:
     a connection from before says nothing. AgentError when they were taken back already, or when
     the gateway is not there: then they are taken back at once."""
+    if host.exists(CONFIRMED):  # by another apply, or the answer was lost
+        return True
     if not host.exists(CHANGE):
         raise AgentError("the new network settings were taken back already: apply again")
     if not host.exists(APPLIED):
@@ -207,8 +230,8 @@ def answers(address: str, seconds: float = GATEWAY_SECONDS) -> bool:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.sendto(b"", (address, 9))  # discard: only the question who it is matters
-        except OSError:  # no route there at all
-            return False
+        except OSError:
+            pass  # no route there, or not yet
         time.sleep(0.2)
         with open("/proc/net/arp", encoding="ascii") as table:
             for line in table.read().splitlines()[1:]:

@@ -28,7 +28,8 @@ File = tuple[str, str, int]  # path, text, mode
 # A node that was switched off or restarted while a change waited to be confirmed.
 UNIT_TEXT = f"""[Unit]
 Description=Take back network settings that nobody confirmed
-ConditionPathExists=/var/lib/practicum/network/change.json
+ConditionPathExists=|/var/lib/practicum/network/change.json
+ConditionPathExists=|/var/lib/practicum/network/taking-back.json
 DefaultDependencies=no
 After=local-fs.target
 Before=network-pre.target

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from networks import Networked
 from run_in_lab import RunOn
 from waiting import until
 
+from cluster.errors import PracticumError
+from provisioning import moving
+from provisioning.agent.network import APPLIED
 from provisioning.remembered import last_facts
 from provisioning.roles import network
 
@@ -117,6 +121,10 @@ def hand_over(bare: Networked, script: str) -> None:
     """Run it on node01, which then starts anew."""
     done = bare.run_on("node01", ["sh", "-euc", script], timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+    restart(bare)
+
+
+def restart(bare: Networked) -> None:
     bare.run_on("node01", ["sh", "-c", "touch /run/before; systemctl --no-block reboot"])
     until(
         lambda: bare.run_on("node01", ["test", "!", "-e", "/run/before"]).returncode == 0,
@@ -124,7 +132,9 @@ def hand_over(bare: Networked, script: str) -> None:
     )
 
 
-def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked, str]) -> None:
+def test_an_address_changes_and_a_wrong_one_comes_back(
+    managed: tuple[Networked, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare, manager = managed
     subnet = bare.cluster.network.network
     old, new = str(subnet[11]), str(subnet[60])
@@ -173,3 +183,44 @@ def test_an_address_changes_and_a_wrong_one_comes_back(managed: tuple[Networked,
     assert addresses(bare.run_on, "node01") == [old]
     assert "confirmed.json" in bare.run_on("node01", ["ls", "/var/lib/practicum/network"]).stdout
     assert bare.run_on("node01", ["ls", network.SWITCH]).returncode == 0
+    nobody_confirms(bare, static, monkeypatch)
+
+
+def nobody_confirms(
+    bare: Networked, static: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who applies is cut off before: a restart of the node takes the change back, by way of its
+    manager's own files too; another apply keeps it."""
+
+    def cut_off(wanted: dict[str, object]) -> None:
+        def cut(*_: object) -> NoReturn:
+            raise PracticumError("cut off")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(moving, "follow", cut)
+            result = bare.with_roles(network.ROLES, ["node01"], bare.described(**wanted))
+        assert result.errors == {"node01": "cut off"}
+        until(lambda: bare.run_on("node01", ["ls", APPLIED]).returncode == 0)
+
+    def route() -> str:
+        return bare.inside("node01", "ip", "route", "show", "default")
+
+    nobody = str(bare.cluster.network.network[251])
+    cut_off({**static, "gateway": nobody})
+    assert f"via {nobody} " in route()
+    restart(bare)
+    until(lambda: f"via {static['gateway']} " in route())
+    assert nobody not in route()
+    again = bare.with_roles(network.ROLES, ["node01"], bare.described(**static))
+    assert (again.ok, again.changed) == (True, 0), again.errors
+
+    other = {**static, "gateway": None}
+    cut_off(other)
+    kept = bare.with_roles(network.ROLES, ["node01"], bare.described(**other))
+    assert (kept.ok, kept.changed) == (True, 1), kept.errors
+    left = bare.run_on("node01", ["ls", "/var/lib/practicum/network"]).stdout.split()
+    assert "confirmed.json" in left
+    assert "change.json" not in left
+    assert route() == ""
+    whole = bare.with_roles(network.ROLES, ["node01"], bare.described(**static))
+    assert whole.ok, whole.errors

@@ -117,9 +117,9 @@ def test_an_interface_leaves_interfaces_once() -> None:
 
 @pytest.mark.parametrize("manager", sorted(network.RENDERERS))
 def test_every_manager_has_renderer_and_commands(manager: str) -> None:
-    _before, new, old = commands(manager, "eth0")
-    assert new
-    assert old
+    ways = commands(manager, "eth0")
+    assert ways["after_new"]
+    assert ways["after_old"]
     facts = {
         "interfaces": {"eth0": ["10.0.0.11/24"]},
         "managers": {"eth0": manager},
