@@ -61,6 +61,10 @@ class SSHTarget:
         known = self._known_keys()
         connection = self._socket()
         transport = paramiko.Transport(connection)
+        # paramiko's own limits are 15 and 30 s, whatever start_client is given
+        transport.banner_timeout = max(transport.banner_timeout, self.timeout)
+        transport.handshake_timeout = max(transport.handshake_timeout, self.timeout)
+        transport.auth_timeout = max(transport.auth_timeout, self.timeout)
         try:
             self._prefer(transport, known)
             transport.start_client(timeout=self.timeout)

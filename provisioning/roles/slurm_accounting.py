@@ -105,6 +105,7 @@ def declared_accounting(context: Context) -> list[Resource]:
             run=("python3", "-I", SCRIPT, WANTED),
             summary="bring Slurm's accounts, QOS, users and operators up to date",
             timeout=900,
+            check_timeout=120,  # five sacctmgr
         ),
     ]
 
