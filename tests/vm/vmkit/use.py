@@ -85,6 +85,7 @@ class Vms(Hardware):
             "GlobalKnownHostsFile": "/dev/null",
             "ConnectTimeout": "60",
             "ServerAliveInterval": "10",
+            "ServerAliveCountMax": "18",
             "LogLevel": "ERROR",
             "ControlMaster": "auto",
             "ControlPath": f"{self.folder}/{node}.ssh",
