@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import pamela
 from jupyterhub.auth import PAMAuthenticator
 from tornado import web
 from traitlets import Dict, List, Unicode
@@ -101,16 +104,31 @@ class ClusterAuthenticator(PAMAuthenticator):  # type: ignore[misc]
             raise web.HTTPError(403, decided.refusal)
         return {"name": name, "groups": self.groups_on_hub(decided)}
 
+    async def _is_open(self, name: str) -> bool:
+        """Whether PAM still lets the account in: one that is closed keeps its groups, and the hub's
+        cookie and tokens."""
+        ask = partial(pamela.check_account, name, service=self.service, encoding=self.encoding)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self.executor, ask)
+        except pamela.PAMError as error:
+            self.log.warning("%s is not let in any more: %s", name, error)
+            return False
+        return True
+
     async def refresh_user(
         self,
         user: Any,
-        handler: Any = None,  # noqa: ARG002 - JupyterHub's signature
+        handler: Any = None,
     ) -> bool | dict[str, Any]:
-        """Asked again before each start: who was taken out of a group does not start anything."""
+        """Asked again before each start: whose account was closed, or who was taken out of a group,
+        does not start anything."""
         try:
             decided = self.admission(user.name)
         except KeyError:
-            return False
-        if decided.refusal:
+            decided = None
+        if decided is None or decided.refusal or not await self._is_open(user.name):
+            if handler is not None and not hasattr(handler, "_token_authenticated"):
+                # JupyterHub 6.1.1 asks for it next, and sets it for tokens alone
+                handler._token_authenticated = False
             return False
         return {"name": user.name, "groups": self.groups_on_hub(decided)}

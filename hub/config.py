@@ -146,6 +146,7 @@ def _people(config: Any, cluster: Cluster) -> None:
     own.check_account = True
     own.manage_groups = True
     own.refresh_pre_spawn = True
+    own.auth_refresh_strict = True  # for requests by token too, and for others' sessions
     own.admin_users = set()
     # authenticate() lets in nobody but members of welcome_groups; a list of names beside it
     # would be a second truth.

@@ -53,13 +53,17 @@ OOMPolicy=kill
 
 
 def may_start(cluster: Cluster) -> str:
-    """Refuses all but students and instructors, and whoever is an admin too."""
+    """Refuses all but students and instructors whose accounts are open, and whoever is an admin
+    too."""
     people = [*cluster.groups_with("student"), *cluster.groups_with("instructor")]
     return f"""#!/bin/sh
 # Written by practicum. Whether the account with that number may have a session on this node.
 set -eu
 name=$(/usr/bin/getent passwd "$1" | /usr/bin/cut -d: -f1)
 [ -n "$name" ] || exit 1
+# a closed account keeps its groups; days since 1970 (shadow(5))
+ends=$(/usr/bin/getent shadow "$name" | /usr/bin/cut -d: -f8)
+[ -z "$ends" ] || [ "$ends" -gt $(($(/usr/bin/date +%s) / 86400)) ] || exit 1
 groups=" $(/usr/bin/id -nG "$name") "
 for group in {shlex.join(cluster.groups_with("admin"))}; do
     case $groups in *" $group "*) exit 1 ;; esac

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 from gates import notebooks_closed
 from student import alive, jobs, text
 from waiting import until
@@ -53,6 +54,32 @@ def test_the_hub_starts_no_admins_session_on_the_login_node(run_on: Any) -> None
                       ["start", f"practicum-login-{LOGIN_PROFILE}@0.service"]):  # fmt: skip
         assert run_on("login", [*hub, *forbidden]).returncode != 0, forbidden
     run_on("login", ["systemctl", "reset-failed"])  # systemd remembers what was refused
+
+
+@pytest.mark.parametrize("profile", ["small", LOGIN_PROFILE])
+def test_whose_account_is_closed_starts_nothing(student: Any, run_on: Any, profile: str) -> None:
+    """By the cookie of before, by a token, and past the hub; an instructor does not either."""
+    ada, ines = student("ada"), student("ines")
+    token = ada.api("POST", "/tokens", json={"note": "kept"}).json()["token"]
+    url = f"{ada.hub}/hub/api/users/ada/server"
+    close = ["usermod", "--expiredate"]
+    text(run_on("login", [*close, "1970-01-02", "ada"]))
+    try:
+        assert ada.start(profile=profile).status_code == 403
+        bearer = {"Authorization": f"token {token}"}
+        by_token = requests.post(url, headers=bearer, json={"profile": profile}, timeout=60)
+        assert by_token.status_code == 403, by_token.text
+        by_ines = ines.web.post(url, params=ines.xsrf, json={"profile": profile}, timeout=60)
+        assert by_ines.status_code >= 400, by_ines.text
+        uid = text(run_on("login", ["id", "-u", "ada"])).strip()
+        unit = f"practicum-login-{LOGIN_PROFILE}@{uid}.service"
+        assert run_on("login", ["systemctl", "start", unit]).returncode != 0
+        run_on("login", ["systemctl", "reset-failed", unit])
+        assert jobs(run_on, "ada") == []
+    finally:
+        text(run_on("login", [*close, "", "ada"]))
+    last, _ = student("ada").outcome(profile=profile)
+    assert last.get("ready"), last
 
 
 def test_a_named_server_that_waits_is_cancelled(student: Any, run_on: Any) -> None:

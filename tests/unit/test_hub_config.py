@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import jinja2
+import pamela
 import pytest
 from hub_sample import SECRETS, sample
 from jupyterhub import orm, scopes
@@ -207,6 +209,27 @@ async def test_a_right_password_without_a_place_gets_the_reason(
     assert caught.value.status_code == 403
     with pytest.raises(web.HTTPError, match="no account"):
         await own.authenticate(None, {"username": "nobody-by-this-name", "password": "right"})
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_closed_account_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, applied: Config, closed: bool
+) -> None:
+    """It keeps its groups, and its cookie: PAM is asked again."""
+    asked: list[tuple[str, str]] = []
+
+    def check(name: str, *, service: str, encoding: str) -> None:
+        asked.append((name, service))
+        if closed:
+            raise pamela.PAMError("User account has expired", 13)
+
+    monkeypatch.setattr(pamela, "check_account", check)
+    own = ClusterAuthenticator(config=applied)
+    monkeypatch.setattr(own, "admission", lambda name: auth.Admission(groups=("students",)))
+    found = await own.refresh_user(SimpleNamespace(name="ada"))
+    assert bool(found) is not closed
+    assert asked == [("ada", paths.PAM_SERVICE)]
+    assert applied.ClusterAuthenticator.auth_refresh_strict is True
 
 
 async def test_a_wrong_password_is_just_wrong(applied: Config) -> None:
