@@ -119,7 +119,9 @@ def partition_line(cluster: Cluster, partition: Partition) -> str:
 def job_scripts(cluster: Cluster, *, cgroup: bool) -> list[str]:
     """What runs on a node around each job, and now and then between them.
 
-    Contain makes a step that people who log in are put into (pam_slurm_adopt(8)).
+    Alloc: the prolog runs on each node of a job, not only where a step is started, so that the
+    epilog of another job of that user knows of one who works there by SSH. Contain, which includes
+    it, makes a step that people who log in are put into (pam_slurm_adopt(8)).
     """
     lines = [
         f"Prolog={FOLDER}/slurm-prolog",
@@ -128,8 +130,8 @@ def job_scripts(cluster: Cluster, *, cgroup: bool) -> list[str]:
         "PrologEpilogTimeout=60",
         "BatchStartTimeout=90",  # counts the prolog
     ]
-    if cluster.slurm.ssh_needs_job and cgroup:
-        lines.append("PrologFlags=Contain")
+    contain = cluster.slurm.ssh_needs_job and cgroup
+    lines.append(f"PrologFlags={'Contain' if contain else 'Alloc'}")
     if cluster.slurm.health_check:
         lines += [
             f"HealthCheckProgram={FOLDER}/slurm-health",
