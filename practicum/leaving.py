@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cluster.model import Cluster
 
 REASON = "practicum: leaves the cluster"
+CANCELLED_SECONDS = 120.0  # for cancelled jobs to end, with their epilogs
 
 
 def check_removal(cluster: Cluster, file: Path, names: Sequence[str]) -> None:
@@ -68,7 +69,10 @@ def leave(
     gone = list(names)
     failed: list[str] = []
     with reporter() as report:
-        busy = _free(cluster, base, gone, wait_seconds, now, report.line)
+        busy = _free(
+            cluster, base, gone, CANCELLED_SECONDS if now else wait_seconds, report.line,
+            now=now, dead=dead,
+        )  # fmt: skip
         failed += [f"{name}: jobs still run there; it is drained and stays" for name in busy]
         gone = [name for name in gone if name not in busy]
         if gone and not dead:
@@ -95,10 +99,13 @@ def _free(
     base: Path,
     names: list[str],
     wait_seconds: float,
-    now: bool,
     tell: Callable[[str], None],
+    *,
+    now: bool,
+    dead: bool,
 ) -> list[str]:
-    """Drain and wait; the nodes that are not free in time. With ``now`` jobs are not waited for."""
+    """Drain and wait; the nodes that are not free in time. With ``now`` jobs are ended: without
+    slurmd they would run on with nobody to look after them, and start a second time elsewhere."""
     from provisioning.controller import Controller
 
     controller = Controller(cluster, base)
@@ -106,6 +113,8 @@ def _free(
     if not known:
         return []
     controller.drain(known, REASON)
-    if now:
-        return []
+    if dead:
+        controller.gone(known, REASON)
+    elif now:
+        controller.cancel(known)
     return controller.wait_free(known, wait_seconds, tell, lambda _name: None)

@@ -72,6 +72,15 @@ class Controller:
         """They take jobs again."""
         self._update(names, "State=RESUME")
 
+    def cancel(self, names: Sequence[str]) -> None:
+        """End the jobs on those nodes."""
+        if numbers := [str(job.job_id) for job in self.jobs(names)]:
+            self._run(["scancel", *numbers])
+
+    def gone(self, names: Sequence[str], reason: str) -> None:
+        """Nodes that are dead: what ran there has failed, and starts elsewhere if it may."""
+        self._update(names, "State=DOWN", f"Reason={reason}")
+
     def away(self, names: Sequence[str], reason: str) -> None:
         """Drained nodes that are off now: down, which they are no longer when they boot."""
         self._update(names, "State=DOWN", f"Reason={reason}")
@@ -96,12 +105,22 @@ class Controller:
         freed: Callable[[str], None],
     ) -> list[str]:
         """Wait until no job is left on each node; ``freed`` is called for each. Those that are
-        not free after ``seconds`` are returned."""
+        not free after ``seconds`` are returned. One question without an answer ends no long wait;
+        PracticumError when the last has none."""
         left = list(names)
         end = time.monotonic() + seconds
         said = ""
         while left:
-            jobs = self.jobs(left)
+            try:
+                jobs = self.jobs(left)
+            except PracticumError as error:
+                if time.monotonic() >= end:
+                    raise
+                if (text := f"{error}; asking again") != said:
+                    tell(text)
+                    said = text
+                time.sleep(POLL_SECONDS)
+                continue
             busy = {name for job in jobs for name in job.nodes}
             for name in [name for name in left if name not in busy]:
                 left.remove(name)

@@ -113,7 +113,10 @@ class Rebooting:
         try:
             self.outcome.said[node.name] = self._reboot(node)
         except PracticumError as error:
-            self.outcome.failed[node.name] = str(error)
+            text = str(error)
+            if node.name in self._ours and "node resume" not in text:
+                text += f"; it stays drained: practicum node resume {node.name} when it is back"
+            self.outcome.failed[node.name] = text
 
     def _reboot(self, node: Node) -> str:
         began = time.monotonic()

@@ -150,8 +150,13 @@ def test_shutdown_refuses_while_jobs_run(lab, run_on, file: str) -> None:
 def test_taken_out_and_added_again(lab, run_on, own: Path) -> None:
     name, file = lab.nodes[LAST].name, str(own)
     before = own.read_text()
-    done = practicum("node", "remove", name, "-y", "--file", file)
+    job = submit(run_on, name, "sleep 4003")
+    running(run_on, job)
+    done = practicum("node", "remove", name, "--now", "-y", "--file", file)
     assert done.returncode == 0, done.stdout + done.stderr
+    query = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"]
+    assert run_on("login", query).stdout.startswith("CANCELLED")
+    assert run_on(name, ["pgrep", "-f", "sleep 4003"]).stdout == ""
     assert f"{name}: out of {file}. Now run practicum apply" in done.stdout
     assert own.read_text() == without_nodes(before, [name])
     gone = ["systemctl", "is-active", "slurmd", "munge"]
