@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -102,12 +103,15 @@ class MountUnit:
         options = self.wire["options"].split(",")
         wanted = not run.host.image and "noauto" not in options
         there = wanted and mounted(run.host, self.target)
-        if old == new and (there or not wanted):
+        other = there and self._elsewhere(run.host)
+        if old == new and (not wanted or (there and not other)):
             return None
-        anew = there and as_mounted(old, self.target) != as_mounted(new, self.target)
+        anew = there and (other or as_mounted(old, self.target) != as_mounted(new, self.target))
         action = "update" if there else "create"
         summary = f"mount {self.wire['source']} at {self.target}"
-        if old == new:
+        if old == new and other:
+            summary += " again: what is there is another folder"
+        elif old == new:
             summary += " (it is not mounted)"
         elif anew:
             summary += " again, with what changed in /etc/fstab"
@@ -121,6 +125,16 @@ class MountUnit:
             lambda: run.expect(FSTAB, Seen("file", content, 0o644), follow=True),
             self.wire["notify"],
         )
+
+    def _elsewhere(self, host: Host) -> bool:
+        """Whether the folder that is seen here is another one now: the disk below it was exchanged,
+        and a bind mount outlives that (mount(8))."""
+        if "bind" not in self.wire["options"].split(","):
+            return False
+        try:
+            return not os.path.samefile(host.at(self.wire["source"]), host.at(self.target))
+        except OSError:
+            return True
 
     def _make(self, run: Run, content: bytes, edited: bool, off: bool, on: bool) -> None:
         run.manifest.intend(self.wire["key"], adopted=False, **self.entry(run, self.wire))

@@ -116,7 +116,13 @@ def nothing_hidden(context: Context) -> None:
     """Refuse to mount over homes that are in use: above all that of whoever is applying this."""
     cluster, own = context.cluster, context.own
     home = cluster.storage.home
-    if home in own.mounted:
+    # On the server it is the folder's own, once practicum has been there; a client's facts leave
+    # out what another machine serves. A partition of its own is what would be hidden.
+    if (
+        is_server(cluster, context.node)
+        and home in own.mounted
+        and cluster.storage.shared in own.mounted
+    ):
         return
     inside = {user: path for user, path in own.homes.items() if path.startswith(f"{home}/")}
     name, admin = context.node.name, cluster.ssh.user

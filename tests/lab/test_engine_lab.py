@@ -243,6 +243,23 @@ def test_a_killed_agent_keeps_its_restart(nodes: Nodes) -> None:
     assert nodes.out("systemctl", "show", "-P", "MainPID", "web") != pid
 
 
+def test_a_folder_is_bound_again_when_its_disk_was_exchanged(nodes: Nodes) -> None:
+    parts: list[Resource] = [
+        Mount(source="tmpfs", target="/srv/disk", fstype="tmpfs", options="mode=755"),
+        Directory(path="/srv/disk/home"),
+        Mount(source="/srv/disk/home", target="/srv/seen", fstype="none", options="bind"),
+    ]
+    assert nodes.apply(*parts).ok
+    nodes.out("umount", "--lazy", "/srv/disk")
+    nodes.out("mount", "/srv/disk")
+    result = nodes.apply(*parts)
+    made = [change.key for change in result.nodes[0].changes]
+    assert made == ["directory:/srv/disk/home", "mount:/srv/seen"], result.errors
+    nodes.out("touch", "/srv/disk/home/here")
+    assert nodes.there("/srv/seen/here")
+    assert nodes.apply(*parts).changed == 0
+
+
 def test_a_mount_is_made_anew_only_for_what_shows_in_it(nodes: Nodes) -> None:
     def scratch(options: str) -> Mount:
         return Mount(source="tmpfs", target="/srv/held", fstype="tmpfs", options=options)

@@ -240,7 +240,10 @@ def test_homes_in_use_are_not_hidden() -> None:
     made = small(storage={"provider": "nfs"}, ssh=ssh)
     said = refusal(made, pi, "node01")
     assert "the SSH key that pi logs in by" in said
-    assert built("node01", made, replace(pi, mounted=("/home",)))  # already so, and it works
+    assert "would hide" in refusal(made, replace(pi, mounted=("/home",)), "node01")  # a partition
+    assert built("node01", made, replace(SERVER, mounted=("/home",)))  # of what is served, no facts
+    assert built("login", made, replace(pi, mounted=("/home", "/nfs")))  # already so, and it works
+    assert "would hide" in refusal(made, replace(pi, mounted=("/home",)))
     ada = replace(SERVER, homes={"ada": "/home/ada", "pi": "/home/pi"})
     said = refusal(small(storage={"provider": "nfs"}), ada)
     assert "would hide the homes of ada on login" in said

@@ -157,14 +157,15 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
             switch_on(wanted["folder"])
     for name, kind in KINDS.items():
         there = dict(quotas.entries(kind))
-        for number, limits in changes(wanted[name], there):
-            different = True
-            if not check:
-                quotas.set_limits(kind, number, limits)
+        # first: who is above a soft limit when it is set gets the grace that holds then
         if wanted.get("held", True) and quotas.grace(kind) != (wanted["grace"], wanted["grace"]):
             different = True
             if not check:
                 quotas.set_grace(kind, wanted["grace"])
+        for number, limits in changes(wanted[name], there):
+            different = True
+            if not check:
+                quotas.set_limits(kind, number, limits)
     return different
 
 
