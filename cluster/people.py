@@ -56,6 +56,7 @@ class Import:
     changed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()  # in the file, not on the roster: left as they are
     elsewhere: tuple[str, ...] = ()  # in cluster.toml: left as they are
+    returning: tuple[str, ...] = ()  # of those added: who left before, and has the number again
 
 
 def files(cluster_toml: Path) -> list[Path]:
@@ -132,7 +133,7 @@ def plan_import(
     taken |= {one.uid for book in books.values() for one in book.accounts}
     result = {name: {one.name: one for one in book.accounts} for name, book in books.items()}
     result.setdefault(group, {})
-    added, changed, elsewhere = [], [], []
+    added, changed, elsewhere, returning = [], [], [], []
     names = set()
     for person in people:
         names.add(person.name)
@@ -146,6 +147,8 @@ def plan_import(
             taken.add(uid)
             new = Account(person.name, uid, (group,), person.full_name, person.email)
             added.append(person.name)
+            if person.name in left:
+                returning.append(person.name)
         else:
             new = _updated(old, person, group)
             if new != old:
@@ -161,6 +164,7 @@ def plan_import(
         changed=tuple(changed),
         absent=tuple(one for one in result[group] if one not in names),
         elsewhere=tuple(elsewhere),
+        returning=tuple(returning),
     )
 
 

@@ -163,6 +163,11 @@ def _tell_import(wanted: Import, page: Path | None) -> None:
 
     if wanted.added:
         typer.echo(f"added: {names(wanted.added)}")
+    if wanted.returning:
+        typer.echo(
+            f"had an account before, and get its number, home and SSH keys again: "
+            f"{names(wanted.returning)} (somebody else of that name needs another)"
+        )
     if wanted.changed:
         typer.echo(f"changed: {names(wanted.changed)}")
     if wanted.elsewhere:

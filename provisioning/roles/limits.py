@@ -12,6 +12,7 @@ from cluster.model import Cluster, NodeRole
 from provisioning.facts import Facts
 from provisioning.resources import Directory, Package, Resource, file
 from provisioning.role import Context, Role
+from provisioning.roles.timed import timed
 from provisioning.roles.where import on
 
 UNITS = "/etc/systemd/system"
@@ -60,6 +61,7 @@ def limits(context: Context) -> list[Resource]:
         Directory(path=f"{UNITS}/user-0.slice.d"),
         file(f"{UNITS}/user-0.slice.d/90-practicum.conf", ROOT),
         file(f"{UNITS}/user-.slice.d/50-practicum.conf", slice_text(context.cluster, context.own)),
+        *timed(context.cluster),
     ]
 
 

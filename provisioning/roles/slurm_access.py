@@ -13,6 +13,7 @@ from provisioning.role import Context, Role
 from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.slurm_conf import limits_by_cgroup, memory_is_off
 from provisioning.roles.slurm_jobs import trusted
+from provisioning.roles.timed import timed
 
 CHECK = f"{FOLDER}/check_access.py"
 ALLOWED = "/etc/security/practicum-access.conf"
@@ -71,6 +72,7 @@ def access(context: Context) -> list[Resource]:
             match=r"^@include\s+(common-session|practicum-job-session)\s*$",
         ),
         Line(path=SSHD, line=f"@include {ACCOUNT}"),
+        *timed(cluster),
     ]
 
 

@@ -20,7 +20,10 @@ KEYS = "/etc/ssh/authorized_keys.d"
 RELOAD = ("reload:ssh",)
 CHECK = f"{FOLDER}/check_sshd.py"
 # Exit 0 when there is such a line; sshd's sessions have a name of their own from OpenSSH 9.8.
-ADMINS = "journalctl --quiet --since=-7d --lines=1 --identifier=sshd --identifier=sshd-session"
+# Root's words alone: anybody can log under any name.
+ADMINS = (
+    "journalctl --quiet --since=-7d --lines=1 --identifier=sshd --identifier=sshd-session _UID=0"
+)
 
 
 def sshd_config(cluster: Cluster) -> str:
@@ -130,7 +133,7 @@ ignorecache = key="<ip>", max-count=1000, max-time=5m
 
 [sshd]
 enabled = true
-journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd + _COMM=sshd-session
+journalmatch = _SYSTEMD_UNIT=ssh.service _UID=0 + _COMM=sshd _UID=0 + _COMM=sshd-session _UID=0
 port = {context.own.ssh_port or cluster.ssh.port}
 """
     return [

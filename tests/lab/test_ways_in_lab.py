@@ -188,3 +188,18 @@ def test_all_cores_but_one_are_for_each_who_logs_in(lab: Any, run_on: Any) -> No
     assert text(run_on("node01", login, user="ada", timeout=30)).strip() == allowed
     root = ["systemctl", "show", "user-0.slice", "--property=CPUQuotaPerSecUSec", "--value"]
     assert text(run_on("login", root)).strip() == "infinity"
+
+
+def test_only_admins_have_commands_run_at_times_of_their_own(run_on: Any) -> None:
+    """They would run outside the limits of who is logged in."""
+    apt = ["apt-get", "-y", "-q", "--no-install-recommends"]
+    text(run_on("login", [*apt, "install", "cron"]))
+    line = "0 4 * * * true\n"
+    try:
+        refused = run_on("login", ["crontab", "-"], user="ada", input=line)
+        assert refused.returncode != 0
+        assert "not allowed to use this program" in refused.stderr, refused.stderr
+        text(run_on("login", ["crontab", "-"], user="admin", input=line))
+        text(run_on("login", ["crontab", "-r"], user="admin"))
+    finally:
+        text(run_on("login", [*apt, "purge", "cron"]))

@@ -78,6 +78,17 @@ def test_munge_waits_for_the_time_where_no_clock_keeps_it() -> None:
     assert ORDER not in built("node01", facts=replace(BOARD, clock=True))
 
 
+# -- commands at a time
+
+
+def test_nobody_but_admins_has_commands_run_outside_the_limits() -> None:
+    for path in ("file:/etc/cron.allow", "file:/etc/at.allow"):
+        assert text(built("login")[path]) == "root\n"
+        assert path not in built("node01")
+        needs_job = small(slurm={"ssh_needs_job": True}, ssh={"user": "pi"})
+        assert text(built("node01", needs_job)[path]) == "root\npi\n"
+
+
 # -- logs
 
 

@@ -125,6 +125,17 @@ def test_list(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "zoe   10000  hpc101" in capsys.readouterr().out
 
 
+def test_who_comes_back_is_told_and_so_is_somebody_else_of_that_name(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    practicum("import", roster(file, "name\nzoe\nyan\n"), "--group", "hpc101", file=file)
+    practicum("remove", "zoe", file=file)
+    assert "before" not in capsys.readouterr().out
+    practicum("import", roster(file, "name\nzoe\nxia\n"), "--group", "hpc101", file=file)
+    said = capsys.readouterr().out
+    assert "had an account before, and get its number, home and SSH keys again: zoe (" in said
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
