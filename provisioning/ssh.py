@@ -61,13 +61,13 @@ class SSHTarget:
         known = self._known_keys()
         connection = self._socket()
         transport = paramiko.Transport(connection)
-        # paramiko's own limits are 15 and 30 s, whatever start_client is given
-        transport.banner_timeout = max(transport.banner_timeout, self.timeout)
-        transport.handshake_timeout = max(transport.handshake_timeout, self.timeout)
-        transport.auth_timeout = max(transport.auth_timeout, self.timeout)
+        # Somebody is there, who may be busy. paramiko's own limits are 15 and 30 s.
+        limit = max(self.timeout, transport.handshake_timeout)
+        transport.banner_timeout = transport.handshake_timeout = limit
+        transport.auth_timeout = max(self.timeout, transport.auth_timeout)
         try:
             self._prefer(transport, known)
-            transport.start_client(timeout=self.timeout)
+            transport.start_client(timeout=limit)
             self._verify(transport.get_remote_server_key(), known)
             self._log_in(transport)
             transport.set_keepalive(KEEPALIVE_SECONDS)

@@ -195,19 +195,20 @@ class Watcher:
 
     async def _ending(self, job: Job, number: int) -> View:
         record = await self._record(job.job_id)
-        if record is not None and record.state.waiting:  # requeued
-            return View(Kind.WAITING, job, state=record.state)
         late = record is not None and not record.state.over
         if late and self._misses(job.job_id, number) < MISSES_UNCONFIRMED:
             return View(Kind.UNKNOWN, job)
         self._missed.pop(job.job_id, None)
+        if record is not None and record.state.waiting:  # requeued
+            return View(Kind.WAITING, job, state=record.state)
         return View(Kind.GONE, job, record=record, state=job.state)
 
     def _misses(self, job_id: int, number: int) -> int:
-        """How many looks in a row, with this one, did not tell of a job what there is to know."""
+        """How many looks of those that asked about this job, since it was last seen, with this one,
+        did not tell what there is to know of it. Others' looks in between say nothing about it."""
         last, misses = self._missed.get(job_id, (0, 0))
         if number != last:
-            misses = misses + 1 if number == last + 1 or not last else 1
+            misses += 1
             self._missed[job_id] = (number, misses)
         return misses
 

@@ -31,7 +31,12 @@ INTERFACES = "/etc/network/interfaces"
 SOURCE = "source /etc/network/interfaces.d/*"
 GATEWAY_SECONDS = 10.0
 SETTLE_SECONDS = 30.0  # for a network manager to take the old settings back
+BUSY = (
+    "a change of this node's network is waiting to be confirmed or taken back: "
+    "apply again in a minute"
+)
 Command = list[str]
+File = tuple[str, int]  # text, mode
 
 
 class NetworkUnit:
@@ -41,23 +46,18 @@ class NetworkUnit:
 
     def examine(self, run: Run) -> Work | None:
         wire = self.wire
-        new = self._new(run.host)
-        old = {path: _old(run.host, path) for path in new}
-        differ = [path for path in new if old[path] != new[path]]
-        if not differ:
+        old, new = self._differing(run.host)
+        if not new:
             return self._tried(run)
         way = f", gateway {wire['gateway']}" if wire["gateway"] else ""
         summary = (
             f"give {wire['interface']} the address {wire['address']}{way} by {wire['manager']}; "
             f"taken back unless practicum reaches the node within {wire['seconds']} s"
         )
-        diff = "\n".join(
-            unified(path, (old[path] or ("", 0))[0], (new[path] or ("", 0))[0]) for path in differ
-        )
+        diff = "\n".join(unified(path, (old[path] or ("", 0))[0], new[path][0]) for path in new)
         return Work(
             [Change(wire["key"], "update", summary, diff)],
-            lambda: self._arm(run, {path: old[path] for path in differ},
-                              {path: new[path] for path in differ}),
+            lambda: self._arm(run),
             lambda: None,
             wire["notify"],
         )  # fmt: skip
@@ -66,29 +66,41 @@ class NetworkUnit:
         """Nothing is to be done, unless nobody has confirmed yet what is there: who made the change
         was interrupted, and it would be taken back behind the back of an apply that says all is
         well."""
+        if run.host.exists(TAKING):
+            raise AgentError(BUSY)
         if not run.host.exists(CHANGE):
             return None
         summary = f"keep the network settings that {self.wire['interface']} is being tried with"
         return Work([Change(self.wire["key"], "update", summary)], lambda: _move(run))
 
-    def _new(self, host: Host) -> dict[str, tuple[str, int]]:
+    def _differing(self, host: Host) -> tuple[dict[str, File | None], dict[str, File]]:
+        """Of the files that are not as wanted: what they are, and what they should be."""
+        new = self._new(host)
+        old = {path: _old(host, path) for path in new}
+        differ = [path for path in new if old[path] != new[path]]
+        return {path: old[path] for path in differ}, {path: new[path] for path in differ}
+
+    def _new(self, host: Host) -> dict[str, File]:
         new = {path: (text, mode) for path, text, mode in self.wire["files"]}
         if self.wire["manager"] == "ifupdown":
             text = without_interface(host.text(INTERFACES), self.wire["interface"])
             new[INTERFACES] = (text, host.look(INTERFACES, follow=True).mode or 0o644)
         return new
 
-    def _arm(self, run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
+    def _arm(self, run: Run) -> None:
         host = run.host
         if host.exists(CHANGE) or not _settled(host):
+            raise AgentError(BUSY)
+        if host.exists(TAKING):
             raise AgentError(
-                "a change of this node's network is waiting to be confirmed or taken back: "
-                "apply again in a minute"
+                "this node's former network settings could not all be put back (is its disk "
+                "full?): restart it, which tries again, then apply again"
             )
+        old, new = self._differing(host)  # those of a change that was taken back meanwhile are back
         host.makedirs(FOLDER, 0o700)
         host.makedirs(PLACE, 0o700)
         ways = commands(self.wire["manager"], self.wire["interface"])
-        for left in (APPLIED, CONFIRMED, TAKING):  # of the change before
+        for left in (APPLIED, CONFIRMED):  # of the change before
             host.remove(left)
         _start(host, BACK, self.wire["seconds"], "back")
         host.write(CHANGE, json.dumps({"old": old, "new": new, **ways}).encode(), 0o600, 0, 0)
@@ -106,11 +118,16 @@ def _move(run: Run) -> None:
 def go(host: Host) -> None:
     """Start the change that is armed; nothing when it was started before."""
     begun = host.exists(APPLIED) or _active(host, f"{APPLY}.timer", f"{APPLY}.service")
-    if host.exists(CHANGE) and not begun:
+    if not host.exists(CHANGE) or begun:
+        return
+    try:
         _start(host, APPLY, 1, "apply")
+    except AgentError:
+        host.remove(CHANGE)  # nothing was changed: who asks to confirm is told at once
+        raise
 
 
-def _old(host: Host, path: str) -> tuple[str, int] | None:
+def _old(host: Host, path: str) -> File | None:
     seen = host.look(path, follow=True)
     if seen.kind != "file":
         return None

@@ -91,6 +91,19 @@ def test_a_restart_takes_back_what_waits_and_what_was_cut_off(
     assert switch("back", "--boot") == ["at_boot"]  # once
 
 
+def test_what_cannot_all_be_put_back_is_tried_again(tmp_path: Path, switch: Switch) -> None:
+    armed(tmp_path)
+    switch("apply")
+    (tmp_path / "two").unlink()
+    (tmp_path / "two").mkdir()  # in the way
+    assert switch("back")[2:] == ["before", "after_old"]
+    assert (tmp_path / "one").read_text() == "old"
+    assert (tmp_path / "taking-back.json").exists()
+    (tmp_path / "two").rmdir()
+    assert switch("back", "--boot")[4:] == ["at_boot"]
+    assert not (tmp_path / "taking-back.json").exists()
+
+
 def test_nothing_waits(tmp_path: Path, switch: Switch) -> None:
     for words in (["apply"], ["back"], ["back", "--boot"]):
         assert switch(*words) == []

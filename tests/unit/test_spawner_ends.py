@@ -126,19 +126,10 @@ async def test_why_a_session_ended_is_kept_for_the_pages(hub: Setting) -> None:
     assert again.orm_spawner.state == {"ended": again.last_end}
 
 
-@pytest.mark.parametrize(
-    ("queue", "accounting"),
-    [
-        ([job(17, JobState.PENDING, reason="BeginTime")], []),
-        ([job(17, JobState.COMPLETING)], [record(17, JobState.PENDING)]),  # its epilog runs
-    ],
-)
-async def test_a_job_that_is_put_back_into_the_queue_is_ended(
-    hub: Setting, queue: list[Any], accounting: list[Any]
-) -> None:
+async def test_a_job_that_is_put_back_into_the_queue_is_ended(hub: Setting) -> None:
     """Its kernels are lost, and nobody would come for it once it starts again."""
     spawner = await running(hub)
-    hub.queue.jobs, hub.queue.records = queue, accounting
+    hub.queue.jobs = [job(17, JobState.PENDING, reason="BeginTime")]
     Watcher.shared()._last = None
     assert await spawner.poll() == 1
     assert (hub.folder / "scancel.log").read_text() == "17\n"

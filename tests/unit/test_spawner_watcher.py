@@ -127,10 +127,27 @@ async def test_an_epilog_without_an_end_is_one_all_the_same(records: list[Any] |
     assert await gone_after(view, clock) == (2 if records else 1)
 
 
+@pytest.mark.parametrize("queue_has", [[], [job(5, JobState.COMPLETING)]])
+async def test_others_who_look_in_between_change_nothing(queue_has: list[Any]) -> None:
+    """Something else starts, with a look every 2 s; this one is asked about every 15 s."""
+    view, queue, clock = watcher()
+    queue.jobs, queue.records = queue_has, [record(5, JobState.RUNNING)]
+    kinds = []
+    for _ in range(5):
+        kinds.append((await view.view(5, submitted=0, max_age=0)).kind)
+        for _ in range(7):
+            clock.now += 2
+            await view.look(0)
+    assert Kind.GONE in kinds
+
+
 @pytest.mark.parametrize("again", [JobState.REQUEUED, JobState.PENDING])
 async def test_a_job_that_is_requeued_has_not_ended(again: JobState) -> None:
-    view, queue, _ = watcher()
+    view, queue, clock = watcher()
     queue.jobs, queue.records = [job(5, JobState.COMPLETING)], [record(5, again)]
+    # the first time it may be what accounting has not heard of yet
+    assert (await view.view(5, submitted=0, max_age=0)).kind is Kind.UNKNOWN
+    clock.now += 2
     assert (await view.view(5, submitted=0, max_age=0)).kind is Kind.WAITING
 
 

@@ -104,9 +104,10 @@ def back(boot: bool) -> None:
         change = json.load(stream)
     if not boot:
         run(change["before"])
-    put(change["old"])
+    whole = put(change["old"])
     run(change["at_boot"] if boot else change["after_old"])
-    os.replace(TAKING, BACK)
+    if whole:  # else the next start tries again
+        os.replace(TAKING, BACK)
 
 
 with open(f"{FOLDER}/lock", "w", encoding="ascii") as one_at_a_time:
