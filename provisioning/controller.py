@@ -83,7 +83,7 @@ class Controller:
 
     def away(self, names: Sequence[str], reason: str) -> None:
         """Drained nodes that are off now: down, which they are no longer when they boot."""
-        self._update(names, "State=DOWN", f"Reason={reason}")
+        self.gone(names, reason)
         self._update(names, "State=UNDRAIN")
 
     def settled(self, names: Collection[str], seconds: float = 20) -> dict[str, NodeView]:

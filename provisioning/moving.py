@@ -104,9 +104,7 @@ def _gateway(declared: Declared) -> str:
 
 def _learn(known_hosts: Path, old: str, target: SSHTarget) -> str:
     """The host keys under the new address as well. A sentence when they cannot be written."""
-    was, now = (
-        one if target.port == 22 else f"[{one}]:{target.port}" for one in (old, target.address)
-    )
+    was, now = target.known_as(old), target.known_as(target.address)
     try:
         known = HostKeys(str(known_hosts))
         keys = (known.lookup(was) or {}).values()

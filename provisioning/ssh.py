@@ -109,6 +109,10 @@ class SSHTarget:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000)
         return found
 
+    def known_as(self, host: str) -> str:
+        """The name of a host on this target's port in a known_hosts file (sshd(8))."""
+        return host if self.port == 22 else f"[{host}]:{self.port}"
+
     def _known_keys(self) -> dict[str, paramiko.PKey]:
         """Known host keys by type, looked up by address and by name."""
         table = HostKeys()
@@ -120,8 +124,7 @@ class SSHTarget:
             raise TransportError(f"{self.known_hosts} cannot be read: {error}") from error
         keys: dict[str, paramiko.PKey] = {}
         for host in (*self.former, self.name, self.address):
-            entry = host if self.port == 22 else f"[{host}]:{self.port}"
-            keys.update(table.lookup(entry) or {})
+            keys.update(table.lookup(self.known_as(host)) or {})
         return keys
 
     def _prefer(self, transport: paramiko.Transport, known: Mapping[str, paramiko.PKey]) -> None:
