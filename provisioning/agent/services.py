@@ -14,6 +14,7 @@ SUFFIXES = (".service", ".socket", ".timer", ".target", ".mount", ".automount", 
 ENABLED = ("enabled", "static", "alias", "indirect", "generated", "linked", "transient")
 NOT_DISABLED = ("enabled", "enabled-runtime", "alias")
 RUNNING = ("active", "reloading", "refreshing")
+STOPPED = ("inactive", "failed")
 START_SECONDS = 120  # above systemd's own 90 s, so that its message comes first
 JOURNAL_LINES = 15
 SETTLE_SECONDS = 1.0
@@ -38,6 +39,11 @@ class State(NamedTuple):
     @property
     def running(self) -> bool:
         return self.active in RUNNING
+
+    @property
+    def begun(self) -> bool:
+        """Runs, or is on its way up: it may have read its files already."""
+        return self.running or self.active == "activating"
 
 
 def unit_name(service: str) -> str:
@@ -166,15 +172,15 @@ class ServiceUnit:
             verbs.append("disable")
         if run.host.image:
             return verbs
-        if self.wire["running"] and not state.running:
+        noted = [note for note in self.notes() if note in run.notes.notes]
+        if not self.wire["running"]:
+            if state.active not in STOPPED:
+                verbs.append("stop")
+        elif noted and state.begun:
+            reload = state.running and not any(note.startswith("restart:") for note in noted)
+            verbs.append("reload-or-restart" if reload else "restart")
+        elif not state.running:
             verbs.append("start")
-        elif not self.wire["running"] and state.active not in ("inactive", "failed"):
-            verbs.append("stop")
-        elif self.wire["running"]:
-            noted = [note for note in self.notes() if note in run.notes.notes]
-            if noted:
-                restart = any(note.startswith("restart:") for note in noted)
-                verbs.append("restart" if restart else "reload-or-restart")
         return verbs
 
     def _act(self, run: Run, verbs: Sequence[str]) -> None:
@@ -208,7 +214,7 @@ class ServiceUnit:
         before = self.units.get(self.name).restarts
         while True:
             state = self.units.get(self.name)
-            if state.active in ("failed", "inactive"):
+            if state.active in STOPPED:
                 raise AgentError(
                     f"{self.name} started and is now {state.active}{journal(run, self.name)}"
                 )
@@ -256,7 +262,7 @@ def reload_units(run: Run) -> None:
 def noted_unit(note: str, units: Units) -> ServiceUnit:
     """For a notification to a service that nobody declares: restarted if it runs, else left."""
     name = note.partition(":")[2]
-    running = units.get(name).running
+    running = units.get(name).begun
     wire: Wire = {
         "kind": "service",
         "key": f"service:{name}",

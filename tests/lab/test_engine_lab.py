@@ -103,6 +103,36 @@ def test_a_service_of_our_own_comes_and_goes(nodes: Nodes) -> None:
     assert nodes.run_on(FIRST, ["systemctl", "cat", "web"]).returncode != 0
 
 
+SLOW = """[Service]
+ExecStartPre=/bin/sh -c 'cp /etc/practicum/one /run/slow.had; [ -e /run/slow.go ] || sleep 600'
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_a_service_on_its_way_up_starts_anew_with_what_changed(nodes: Nodes) -> None:
+    """It may have read the old file: munge at the boot of a node that gets another key."""
+
+    def declared(text: str) -> list[Resource]:
+        return [
+            file("/etc/systemd/system/web.service", SLOW),
+            Directory(path="/etc/practicum"),
+            file("/etc/practicum/one", text, notify=("restart:web",)),
+            Service(service="web"),
+        ]
+
+    nodes.out("touch", "/run/slow.go")
+    assert nodes.apply(*declared("old\n")).ok
+    nodes.out("sh", "-c", "rm /run/slow.go /run/slow.had; systemctl --no-block restart web")
+    until(lambda: nodes.there("/run/slow.had"))
+    nodes.out("touch", "/run/slow.go")
+    result = nodes.apply(*declared("new\n"))
+    assert result.ok, result.errors
+    assert nodes.out("cat", "/run/slow.had") == "new"
+    assert nodes.apply(*declared("new\n")).changed == 0
+
+
 def test_a_service_that_fails_shows_its_journal(nodes: Nodes) -> None:
     bad = UNIT.replace("/usr/bin/python3", "/bin/sh -c 'echo no-such-option >&2; exit 2' web")
     result = nodes.apply(
