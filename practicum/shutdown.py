@@ -69,11 +69,14 @@ def _switch_off(
     """Step by step, with no new job meanwhile; sentences of what failed. What is not off in the end
     takes jobs again."""
     from cluster.errors import PracticumError
-    from provisioning.power import answers, is_here, switch_off
+    from provisioning.power import is_here, switch_off, which_are_up
 
     nodes = [node for tier in steps for node in tier]
     hold, controller = _hold(cluster, base, nodes, report)
+    others = [node for node in cluster.machines if not is_here(node)]
+    witnesses = which_are_up(others, cluster.ssh.port)
     failed: dict[str, str] = {}
+    off: set[str] = set()
     try:
         try:
             hold.close()
@@ -87,13 +90,18 @@ def _switch_off(
             names = [node.name for node in tier]
             if is_here(tier[0]):
                 hold.off(names)  # nobody is here afterwards to say so
-            failed |= switch_off(cluster, base, tier, report)
-            hold.off([name for name in names if name not in failed])
+            witnesses = [node for node in witnesses if node.name not in names]
+            failed |= switch_off(cluster, base, tier, report, witnesses)
+            off |= {name for name in names if name not in failed}
+            hold.off(off)
             if failed:
                 break  # what is still up may need the machines of the next step
     finally:
-        if answers(controller, cluster.ssh.port):  # else all opens when it starts
-            hold.open()
+        if controller.name not in off:  # else all opens when it starts
+            try:
+                hold.open()
+            except PracticumError as error:
+                report.line(str(error))  # beside what failed, or what was raised
     return failed
 
 
@@ -117,14 +125,14 @@ def _order_allows(cluster: Cluster, nodes: Sequence[Node]) -> None:
     from cluster.errors import UsageError
     from cluster.hostlist import fold
     from cluster.model import NodeRole
-    from provisioning.power import answers
+    from provisioning.power import which_are_up
 
     if cluster.storage.provider != "nfs":
         return
     chosen = {node.name for node in nodes}
     servers = [node.name for node in nodes if node.has(NodeRole.STORAGE)]
     left = [node for node in cluster.machines if node.name not in chosen]
-    up = [node.name for node in left if servers and answers(node, cluster.ssh.port)]
+    up = [node.name for node in which_are_up(left, cluster.ssh.port)] if servers else []
     if up:
         raise UsageError(
             f"{servers[0]} has everybody's files, and {fold(up)} would stay up without them: "

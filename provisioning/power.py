@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.errors import PracticumError
+from cluster.hostlist import fold
 from cluster.model import Cluster, Node, NodeRole
 from cluster.sinfo import NodeState
 from provisioning.controller import Controller
@@ -22,6 +23,7 @@ from provisioning.transport import TransportError
 THREADS = 32
 BOOT_SECONDS = 900  # a Pi that checks its card takes minutes
 OFF_SECONDS = 300
+STOPPING_SECONDS = 90  # until what stops is off (systemd kills what has not ended by then)
 READY_SECONDS = 180  # until slurmd has registered
 POLL_SECONDS = 2.0
 REASON = "practicum: reboot"  # a drain of ours, also of a run that was interrupted
@@ -179,15 +181,6 @@ def wait_for_boot(cluster: Cluster, node: Node, base: Path, before: str) -> None
     )
 
 
-def answers(node: Node, port: int) -> bool:
-    """Whether anything listens at the node's SSH port."""
-    try:
-        with socket.create_connection((node.address, port), timeout=2) as connection:
-            return bool(connection.recv(4))
-    except OSError:
-        return False
-
-
 def is_up(node: Node, port: int) -> bool:
     """Whether its kernel still answers: with "refused" too, while it stops what it runs and
     unmounts what others serve."""
@@ -200,30 +193,90 @@ def is_up(node: Node, port: int) -> bool:
     return True
 
 
+def which_are_up(nodes: Sequence[Node], port: int) -> list[Node]:
+    """Those of them whose kernel answers."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda node: is_up(node, port), nodes))
+    return [node for node, up in zip(nodes, found, strict=True) if up]
+
+
+def _takes_ssh(node: Node, port: int) -> bool:
+    try:
+        with socket.create_connection((node.address, port), timeout=2) as connection:
+            return bool(connection.recv(4))
+    except OSError:
+        return False
+
+
 def switch_off(
-    cluster: Cluster, base: Path, nodes: Sequence[Node], reporter: Reporter
+    cluster: Cluster,
+    base: Path,
+    nodes: Sequence[Node],
+    reporter: Reporter,
+    witnesses: Sequence[Node] = (),
 ) -> dict[str, str]:
-    """Switch several machines off and wait until all are; sentences of what failed."""
+    """Switch several machines off and wait until all are; sentences of what failed.
+
+    A machine that is silent counts as off only as long as something else shows that this one still
+    has its network: one of ``witnesses``, which were up and stay so for now; where there is none,
+    that it was told to go off, or that another of ``nodes`` was.
+    """
     failed: dict[str, str] = {}
+    told: set[str] = set()
+    port = cluster.ssh.port
 
     def one(node: Node) -> None:
         try:
-            if not answers(node, cluster.ssh.port):
-                reporter.node_state(node.name, "is off already")
+            if not is_up(node, port):
                 return
-            with Remote(ssh_target(cluster, node, base)) as remote:
-                reporter.node_state(node.name, "switching off")
-                order(remote, "poweroff")
-            _until(lambda: not is_up(node, cluster.ssh.port), OFF_SECONDS)
-            reporter.node_state(node.name, "is off")
+            if _takes_ssh(node, port):
+                with Remote(ssh_target(cluster, node, base)) as remote:
+                    reporter.node_state(node.name, "switching off")
+                    order(remote, "poweroff")
+                told.add(node.name)
+                _until(lambda: not is_up(node, port), OFF_SECONDS)
+            else:  # an earlier run may have told it
+                reporter.node_state(node.name, "takes no SSH; waiting whether it goes off")
+                _until(lambda: not is_up(node, port), STOPPING_SECONDS)
         except TimeoutError:
-            failed[node.name] = f"{node.name} still answers after {OFF_SECONDS} s: look at it"
+            failed[node.name] = (
+                f"{node.name} still answers after {OFF_SECONDS} s: look at it"
+                if node.name in told
+                else f"{node.name} is on, but its SSH server does not answer: switch it off by hand"
+            )
         except PracticumError as error:
             failed[node.name] = str(error)
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(one, nodes))
+    silent = [node for node in nodes if node.name not in failed]
+    failed |= _doubted(cluster, silent, told, witnesses)
+    for node in silent:
+        if node.name not in failed:
+            reporter.node_state(node.name, "is off")
     return failed
+
+
+def _doubted(
+    cluster: Cluster, silent: Sequence[Node], told: Collection[str], witnesses: Sequence[Node]
+) -> dict[str, str]:
+    """Which silent machines may still be on, with the reason."""
+    if witnesses:
+        if which_are_up(witnesses, cluster.ssh.port):
+            return {}
+        names = fold(node.name for node in witnesses)
+        return {
+            node.name: f"{node.name} does not answer any more, and neither does {names}, which was "
+            "not to go off yet: is this machine still on the cluster's network?"
+            for node in silent
+        }
+    if told or any(is_here(node) for node in cluster.machines):
+        return {}
+    return {
+        node.name: f"{node.name} does not answer, and no other machine does: it is off, or this "
+        "machine is not on the cluster's network"
+        for node in silent
+    }
 
 
 def _until(what: Callable[[], bool], seconds: float) -> None:

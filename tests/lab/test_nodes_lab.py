@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_commands_lab import practicum
@@ -18,6 +20,7 @@ from practicum.rooms import ROLES
 from provisioning import lab as labs
 from provisioning import power
 from provisioning.lab import nodes as containers
+from provisioning.remote import Remote
 from provisioning.report import Silent
 
 pytestmark = pytest.mark.lab
@@ -267,7 +270,7 @@ def test_jobs_that_wait_do_not_start_while_all_goes_off(
     ask = ["sinfo", "-h", "-a", "-o", "%a"]
     seen: list[set[str]] = []
 
-    def stays(_cluster, _base, nodes, _report) -> dict[str, str]:
+    def stays(_cluster, _base, nodes, _report, _witnesses) -> dict[str, str]:
         seen.append(set(run_on("login", ask).stdout.split()))
         return {node.name: f"{node.name} still answers" for node in nodes}
 
@@ -276,6 +279,59 @@ def test_jobs_that_wait_do_not_start_while_all_goes_off(
     assert done.exit_code == 1, done.output
     assert seen == [{"down"}]
     assert set(run_on("login", ask).stdout.split()) == {"up"}
+
+
+def test_a_network_that_is_lost_is_no_cluster_that_is_off(
+    lab, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop that loses its network while machines go off: none of them is called off."""
+    name, order, switch_off = lab.nodes[LAST].name, power.order, power.switch_off
+
+    def network(verb: str) -> None:
+        for node in lab.nodes:
+            way = ["ip", "route", verb, "unreachable", f"{node.address}/32"]
+            subprocess.run(way, check=verb == "add", stderr=subprocess.DEVNULL)
+
+    def and_lost(remote: Remote, verb: str) -> None:
+        order(remote, verb)
+        network("add")
+
+    def and_back(*args: Any) -> dict[str, str]:
+        failed = switch_off(*args)
+        network("delete")
+        return failed
+
+    monkeypatch.setattr(power, "order", and_lost)
+    monkeypatch.setattr(power, "switch_off", and_back)
+    try:
+        done = CliRunner().invoke(app, ["shutdown", "-y", "--only", name, "--file", file])
+    finally:
+        network("delete")
+        labs.up(lab.name, roles=(), reporter=Silent())  # the node did go off
+    assert done.exit_code == 1, done.output
+    assert f"{name} does not answer any more, and neither does login" in done.output
+    assert "is this machine still on the cluster's network?" in done.output
+    assert f"{name}: off" not in done.output
+    until(lambda: practicum("status", "--file", file).returncode == 0)
+    takes_jobs(file, name)
+
+
+def test_a_machine_without_its_ssh_is_not_called_off(
+    lab, run_on, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, gate = lab.nodes[LAST].name, "/home/ada/ssh-again"  # all nodes share homes
+    monkeypatch.setattr(power, "STOPPING_SECONDS", 1)
+    again = f"until rm {gate}; do sleep 0.2; done; systemctl start ssh"
+    run_on(name, ["systemd-run", "--quiet", "sh", "-c", again])
+    try:
+        run_on(name, ["systemctl", "stop", "ssh"])  # ends this connection too
+        done = CliRunner().invoke(app, ["shutdown", "-y", "--only", name, "--file", file])
+    finally:
+        run_on("login", ["touch", gate])
+    assert done.exit_code == 1, done.output
+    assert f"{name} is on, but its SSH server does not answer: switch it off by hand" in done.output
+    until(lambda: run_on(name, ["true"]).returncode == 0)
+    takes_jobs(file, name)
 
 
 def test_partitions_are_open_when_the_controller_starts(run_on, file: str) -> None:
