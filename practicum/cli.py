@@ -8,7 +8,11 @@ Exit codes: 0 done, 1 failed, 2 called or configured wrongly, 3 changes are pend
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Sequence
+from functools import partial
+from types import FrameType
 from typing import Any, cast
 
 import typer
@@ -82,7 +86,25 @@ def front_door(
 
 def main() -> None:
     """Run the command; every error that a person can cause is a sentence and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's
+        terminals = [stream for stream in range(3) if os.isatty(stream)]
+        signal.signal(signal.SIGHUP, partial(_hang_up, terminals))
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C does: what was closed for a while is opened again."""
+    raise KeyboardInterrupt
+
+
+def _hang_up(terminals: Sequence[int], number: int, frame: FrameType | None) -> None:
+    """The terminal is gone: whatever is still said there would fail, and with it what has to be
+    done."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in terminals:
+        os.dup2(nowhere, stream)
+    _interrupt(number, frame)
 
 
 def run(arguments: list[str]) -> int:

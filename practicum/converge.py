@@ -117,6 +117,8 @@ def bring(
     from practicum.report import reporter
     from practicum.rooms import ROLES
     from provisioning import engine, guards
+    from provisioning.closing import Closing
+    from provisioning.controller import Controller
 
     cluster, known = read(file)
     with reporter(json=json) as report:
@@ -146,7 +148,12 @@ def bring(
         typer.echo(show.result_json(result))
     else:
         show.result(result)
-    return not any(node.error for node in result.nodes)
+    if not result.ok:
+        return False
+    if not limit:  # all have one munge key now, whatever was cut off before
+        with reporter(json=json) as report:
+            Closing(Controller(cluster, _base(file)), _base(file), report).open_left()
+    return True
 
 
 def went_well(result: Result) -> set[str]:

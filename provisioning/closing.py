@@ -30,8 +30,16 @@ def to_reopen(
 ) -> dict[str, PartitionState]:
     """What to close, and as what each is opened again: those from which jobs start, and those that
     a run of ours which was killed has closed. What the admin closed stays closed."""
-    left = {name: was for name, was in record.items() if now.get(name) is PartitionState.DOWN}
-    return left | {name: state for name, state in now.items() if state in STARTING}
+    return still_closed(now, record) | {
+        name: state for name, state in now.items() if state in STARTING
+    }
+
+
+def still_closed(
+    now: Mapping[str, PartitionState], record: Mapping[str, PartitionState]
+) -> dict[str, PartitionState]:
+    """What a run that was cut off has closed, and nobody has changed since."""
+    return {name: was for name, was in record.items() if now.get(name) is PartitionState.DOWN}
 
 
 class Closing:
@@ -74,6 +82,24 @@ class Closing:
         self._ours = {}
         self._forget()
         self._reporter.line("partitions take jobs again")
+
+    @contextmanager
+    def left_closed(self, until: str) -> Iterator[None]:
+        """What is cut off in here leaves the partitions closed, and says until when."""
+        try:
+            yield
+        except BaseException:
+            if self._ours:
+                self._reporter.line(f"partitions take no jobs {until}")
+            self._ours = {}
+            raise
+
+    def open_left(self) -> None:
+        """Open what a run that was cut off has closed; PracticumError as :meth:`open`."""
+        if left := self._recorded():
+            self._ours = still_closed(self._controller.partitions(), left)
+            self.open()
+            self._forget()
 
     def off(self, names: Collection[str]) -> None:
         """Those machines are off. Partitions open by themselves when slurmctld starts again."""
@@ -137,13 +163,13 @@ class Draining:
 
 
 @contextmanager
-def no_new_starts(controller: Controller, base: Path, reporter: Reporter) -> Iterator[None]:
+def no_new_starts(controller: Controller, base: Path, reporter: Reporter) -> Iterator[Closing]:
     """While this holds, jobs wait and those that run go on. PracticumError, with what to do, when
     the partitions cannot be opened again."""
     closing = Closing(controller, base, reporter)
     try:
         closing.close()
-        yield
+        yield closing
     finally:
         closing.open()
 

@@ -25,7 +25,9 @@ from provisioning.role import Role
 from provisioning.ssh import ssh_target
 
 KEY = "munge_key"
+OF_THE_KEY = ("file:/etc/munge/munge.key", "service:munge")
 TRUST_SECONDS = 60
+UNTIL = "until practicum munge rotate, or apply, has gone through: nodes may have different keys"
 
 
 def refuse_unready(plan: Plan) -> None:
@@ -37,7 +39,11 @@ def refuse_unready(plan: Plan) -> None:
         raise PracticumError(
             f"{fold(names)} would keep the old key and trust nobody: mend that first ({first})"
         )
-    waiting = [f"{node}: {one.summary}" for node, one in plan.changes() if one.action != "list"]
+    waiting = [
+        f"{node}: {one.summary}"
+        for node, one in plan.changes()
+        if one.action != "list" and one.key not in OF_THE_KEY  # left by a run that was cut off
+    ]
     if waiting:
         more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
         raise PracticumError(
@@ -59,15 +65,16 @@ def rotate(
 
     PracticumError when the cluster is not ready for it (nothing was changed then), or when the
     nodes do not trust each other afterwards. A node that fails is in the result: `practicum
-    apply` brings it the key.
+    apply` brings it the key. Cut off, it leaves the partitions closed: nodes may disagree then.
     """
     fresh = {**secrets, KEY: MAKERS[KEY]()}
     refuse_unready(engine.plan(cluster, roles, secrets, base=base, reporter=reporter))
-    with no_new_starts(Controller(cluster, base), base, reporter):
+    with no_new_starts(Controller(cluster, base), base, reporter) as closing:
         save(fresh)  # first: what is on a node must never be unknown here
-        result = engine.apply(
-            cluster, roles, fresh, base=base, confirm=lambda _plan: True, reporter=reporter
-        )
+        with closing.left_closed(UNTIL):
+            result = engine.apply(
+                cluster, roles, fresh, base=base, confirm=lambda _plan: True, reporter=reporter
+            )
     if result.ok:
         patiently(lambda: _agree(cluster, base), "see practicum status", TRUST_SECONDS)
     return result

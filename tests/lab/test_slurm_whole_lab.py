@@ -13,6 +13,10 @@ import pytest
 from student import no_jobs_left
 from waiting import until
 
+from cluster.load import load
+from cluster.secrets import MAKERS, load_secrets, save_secrets, secrets_path
+from provisioning.munge_key import KEY
+
 pytestmark = pytest.mark.lab
 
 LIB = "/usr/local/lib/practicum"
@@ -283,6 +287,8 @@ def test_a_new_munge_key_loses_no_job(lab, run_on) -> None:
         run_on("login", ["scontrol", "update", f"PartitionName={name}", "State=DOWN"])
     left_behind = lab.cluster_toml.parent / "state/closed.json"
     left_behind.write_text('{"notebook": "up"}')
+    path = secrets_path(lab.cluster_toml)
+    save_secrets(path, {**load_secrets(path, load(lab.cluster_toml)), KEY: MAKERS[KEY]()})
     try:
         done = subprocess.run(
             [practicum, "munge", "rotate", "--yes", "--file", lab.cluster_toml],

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -83,8 +84,9 @@ def test_no_arguments_show_the_help() -> None:
     assert done.stdout.startswith("Usage: practicum")
 
 
-def test_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C while it waits for a password on stdin."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, and what ends it more roughly, while it waits for a password on stdin."""
     assert run(["init", "-f", str(tmp_path / "cluster.toml")]) == 0
     # A shell's background job, as CI may be, ignores Ctrl-C, and so would what it starts.
     start = (
@@ -99,11 +101,40 @@ def test_interrupted(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(1.5)
-    process.send_signal(2)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (
         130, "interrupted: run the same command again to go on\n",
     )  # fmt: skip
+
+
+def test_what_was_begun_is_ended_when_the_terminal_goes(tmp_path: Path) -> None:
+    """A closed laptop, a lost SSH: what cleans up may still say so, into the void."""
+    body = (
+        "import os, time, typer\n"
+        "from practicum import cli\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def work(ended: str) -> None:\n"
+        "    try:\n"
+        "        print('up', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        for _ in range(100): print('ending', flush=True)\n"
+        "        open(ended, 'w').close()\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    ended = tmp_path / "ended"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", body, str(ended)])
+    while b"up" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert ended.exists()
 
 
 def test_init_then_check_then_init_again(

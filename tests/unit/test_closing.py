@@ -104,6 +104,23 @@ def test_what_a_killed_run_closed_is_opened_by_the_next(tmp_path: Path) -> None:
     assert not (tmp_path / RECORD).exists()
 
 
+def test_what_is_cut_off_may_leave_the_partitions_closed(tmp_path: Path) -> None:
+    """A new key on some nodes only: no job starts until a later run has gone through."""
+    slurm = Slurm(tmp_path, parts={"batch": "up", "mine": "down", "drain": "drain"})
+    with (
+        pytest.raises(KeyboardInterrupt),
+        no_new_starts(slurm, tmp_path, Silent()) as hold,
+        hold.left_closed("until then"),
+    ):
+        raise KeyboardInterrupt
+    assert set(slurm.parts.values()) == {"down"}
+    Closing(slurm, tmp_path, Silent()).open_left()
+    assert slurm.parts == {"batch": "up", "mine": "down", "drain": "drain"}
+    assert not (tmp_path / RECORD).exists()
+    slurm.broken = True
+    Closing(slurm, tmp_path, Silent()).open_left()  # nothing left, nobody asked
+
+
 def test_what_changed_since_a_run_was_killed_counts() -> None:
     """Opened by hand since, taken out of cluster.toml, or never ours."""
     was = {"a": UP, "b": UP, "gone": UP}
