@@ -70,6 +70,7 @@ def test_mpi_over_two_nodes_with_pmix(run_on) -> None:
         "#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=2 --time=00:03:00\n"
         "mpicc -o sum sum.c && srun ./sum && mpirun ./sum\n"
         "ompi_info --parsable --all | grep -E 'param:(mtl|btl_tcp_if_include):value:'\n"
+        "cat /run/slurm/conf/mpi.conf\n"
     )
     output = submit(run_on, "ada", script)
     lines = re.findall(r"(\d)/4 (node\d+) 6", output)
@@ -78,6 +79,8 @@ def test_mpi_over_two_nodes_with_pmix(run_on) -> None:
     # over the cluster's network, not by libfabric, which loses messages of ranks that end
     assert re.search(r"mtl:value:\^ofi$", output, re.MULTILINE), output
     assert re.search(r"btl_tcp_if_include:value:[\d.]+/\d+$", output, re.MULTILINE), output
+    # by Slurm's own choice one step in 200 dies on busy nodes
+    assert output.endswith("PMIxCollFence=ring\n"), output
 
 
 def test_modules_in_a_batch_job(run_on) -> None:

@@ -22,6 +22,7 @@ from provisioning.role import Context, declare
 from provisioning.roles import ROLES
 from provisioning.roles.files.boot_line import edited, main
 from provisioning.roles.files.check_slurm_conf import lost
+from provisioning.roles.slurm import mpi_conf
 from provisioning.roles.slurm_access import access_conf
 from provisioning.roles.slurm_accounting import accounting
 from provisioning.roles.slurm_conf import cgroup_conf, slurm_conf
@@ -93,6 +94,16 @@ def test_a_board_without_memory_limits_waits_for_its_restart_and_spoils_nobody_e
     assert edit.run[-3:] == (PI.boot_line, "cgroup_enable=memory", "cgroup_memory=1")
     assert "restart" in edit.summary
     assert "command:memory-cgroup" not in declared("node01", facts=facts)
+
+
+def test_pmix_waits_by_the_ring_where_it_is_what_steps_start_with() -> None:
+    key = "file:/etc/slurm/mpi.conf"
+    (conf,) = [one for one in mpi_conf(small()) if one.key == key]
+    assert isinstance(conf, File)
+    assert conf.content == b"PMIxCollFence=ring\n"
+    assert mpi_conf(small(slurm={"mpi_default": "pmi2"})) == []
+    assert key in declared("login")
+    assert key not in declared("node01")  # it fetches it
 
 
 def test_slurmd_finds_dbus_where_it_makes_cgroups() -> None:
