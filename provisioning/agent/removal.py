@@ -234,13 +234,15 @@ def _package(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
 
 
 def _user(run: Run, key: str, entry: Entry, _units: Units) -> Work | None:
-    """People's accounts are closed, those of services are left; files stay in either case."""
+    """People's accounts are closed, also those that were there before practicum; those of services
+    are left. Files stay in either case."""
     name, uid = entry["user"], entry["uid"]
-    if entry.get("adopted") or run.table("/etc/passwd").get(name) is None:
+    if run.table("/etc/passwd").get(name) is None:
         return None
     files = f"and their files in {entry['home']}" if entry.get("home") else "and their files"
     if uid < FIRST_PERSON:
-        return _listed(key, f"user {name} (uid {uid}) and their files")
+        left = f"user {name} (uid {uid}) and their files"
+        return None if entry.get("adopted") else _listed(key, left)
     if is_closed(run, name):
         return _listed(key, f"user {name} (uid {uid}), closed, {files}")
     if name == os.environ.get("SUDO_USER") and not run.host.root:

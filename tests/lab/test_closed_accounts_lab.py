@@ -35,15 +35,23 @@ def test_the_account_that_practicum_logs_in_with_is_not_closed(nodes: Nodes) -> 
         nodes.run_on(FIRST, ["groupdel", "boss"])
 
 
-def test_a_closed_account_opens_again_as_it_was(nodes: Nodes) -> None:
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_closed_account_opens_again_as_it_was(nodes: Nodes, by_hand: bool) -> None:
+    """Also one that somebody had made before practicum came."""
     group = Group(group="class", gid=3000)
-    people: list[Resource] = [group, User(user="zoe", uid=3001, group="class")]
+    zoe = User(user="zoe", uid=3001, group="class", home="/home/zoe", shell="/bin/sh")
+    people: list[Resource] = [group, zoe]
+    if by_hand:
+        nodes.out("groupadd", "-g", "3000", "class")
+        nodes.out("useradd", "-u", "3001", "-g", "class", "-d", zoe.home, "-s", zoe.shell, "zoe")
 
     def shadow() -> list[str]:
         return nodes.out("getent", "shadow", "zoe").split(":")
 
     try:
-        assert nodes.apply(identity=people).ok
+        first = nodes.apply(identity=people)
+        assert first.ok, first.errors
+        assert (first.changed == 0) == by_hand
         done = nodes.run_on(FIRST, ["chpasswd"], input="zoe:her-own-word\n")
         assert done.returncode == 0, done.stderr
         before = shadow()
