@@ -74,11 +74,13 @@ def nodes(picture: Picture) -> Iterator[Finding]:
     good = True
     for node in picture.cluster.with_role(NodeRole.COMPUTE):
         view, look = views.get(node.name), picture.look(node)
-        known = look is None or not (look.runs("slurmd") and look.runs("munge"))
+        stopped = look is not None and not (look.runs("slurmd") and look.runs("munge"))
+        known = look is None or stopped  # told already
         drained = view and view.state in (NodeState.DRAINED, NodeState.DRAINING)
         if view is None:
             text = f"Slurm does not know {node.name}: practicum apply (without --limit) adds it"
         elif view.well or (known and not drained):
+            good = good and not stopped  # Slurm may not have noticed yet
             continue
         else:
             text = f"{node.name} {node_words.state(view)}"

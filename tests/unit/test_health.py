@@ -107,9 +107,9 @@ def test_a_stopped_daemon_is_told_once() -> None:
     login = look("login", answers={"slurm.nodes": Answer(0, sinfo(node01="down* Not responding"))})
     (text,) = bad(picture(login=login, node01=stopped("node01", "slurmd", "failed")))
     assert text.startswith("slurmd has failed on node01: see journalctl -u slurmd")
-    assert bad(picture(node01=stopped("node01", "munge"))) == [
-        "munge does not run on node01 (inactive): practicum apply starts it"
-    ]
+    unnoticed = picture(node01=stopped("node01", "munge"))
+    assert bad(unnoticed) == ["munge does not run on node01 (inactive): practicum apply starts it"]
+    assert "take jobs" not in "".join(one.text for one in judge(CHECKS, unnoticed))
 
 
 @pytest.mark.parametrize(
