@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.errors import PracticumError
+from cluster.hostlist import fold
 from cluster.sinfo import NodeState, PartitionState
 from provisioning.controller import Controller
 from provisioning.report import Reporter
@@ -156,10 +157,16 @@ class Draining:
             self._controller.away(gone, OFF)
 
     def open(self) -> None:
-        """Those that are not off take jobs again."""
-        if self._ours:
-            self._controller.resume(sorted(self._ours))
-            self._ours = set()
+        """Those that are not off take jobs again; PracticumError as of partitions."""
+        if not self._ours:
+            return
+        names = sorted(self._ours)
+        patiently(
+            lambda: self._controller.resume(names),
+            f"they are still drained: practicum node resume {fold(names)}",
+            OPEN_SECONDS,
+        )
+        self._ours = set()
 
 
 @contextmanager

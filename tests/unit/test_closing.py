@@ -170,6 +170,11 @@ def test_nodes_that_go_off_are_down_and_the_others_take_jobs_again(tmp_path: Pat
     hold.open()
     assert slurm.nodes["node02"] == slurm.nodes["node04"] == "idle none"
     assert slurm.nodes["node03"] == "drained fan"
+    again = Draining(slurm, ["node02"])
+    again.close()
+    slurm.broken = True
+    with pytest.raises(PracticumError, match="still drained: practicum node resume node02"):
+        again.open()
 
 
 def test_partitions_as_sinfo_tells_them() -> None:
