@@ -63,6 +63,7 @@ ASKED_PACKAGES = (
     "mariadb-server",
     "munge",
     "openmpi-bin",
+    "openssh-server",
     "slurmctld",
     "slurmd",
     "slurmdbd",

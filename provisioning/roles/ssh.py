@@ -7,6 +7,8 @@ takes over one node can so act as any user on the others; over NFS they could an
 
 from __future__ import annotations
 
+import re
+
 from cluster.model import Cluster, Node, NodeRole
 from provisioning.resources import Command, Directory, Image, Package, Resource, Service, file
 from provisioning.role import Context, Role
@@ -26,8 +28,12 @@ ADMINS = (
 )
 
 
-def sshd_config(cluster: Cluster) -> str:
+def sshd_config(cluster: Cluster, version: str = "") -> str:
+    """For sshd of that package's version: from 9.8 on it shuts out for a while who fails to log in,
+    by address. Not the cluster's own, or any student could shut practicum out of a node."""
     passwords = "yes" if cluster.ssh.passwords else "no"
+    own = ",".join(node.address for node in cluster.machines)
+    exempt = f"PerSourcePenaltyExemptList {own}\n" if _release(version) >= (9, 8) else ""
     return f"""# Written by practicum.
 PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
@@ -37,7 +43,13 @@ AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {KEYS}/%u
 HostbasedAuthentication yes
 IgnoreRhosts yes
 IgnoreUserKnownHosts yes
-"""
+{exempt}"""
+
+
+def _release(version: str) -> tuple[int, int]:
+    """``1:10.0p1-7`` as (10, 0); (0, 0) when it is not known."""
+    found = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def ssh_config(cluster: Cluster) -> str:
@@ -81,7 +93,7 @@ def ssh(context: Context) -> list[Resource]:
         # Last, and tried by sshd itself, which wants host keys: not in an image.
         file(
             SERVER,
-            sshd_config(cluster),
+            sshd_config(cluster, context.own.packages.get("openssh-server", "")),
             validate=("sshd", "-t", "-f", "{}"),
             notify=RELOAD,
             image=Image.DEFER,

@@ -158,6 +158,11 @@ def test_ssh_takes_its_file(tmp_path: Path) -> None:
 def test_passwords_only_if_asked_for() -> None:
     assert "PasswordAuthentication no" in ssh.sshd_config(small())
     assert "PasswordAuthentication yes" in ssh.sshd_config(small(ssh={"passwords": True}))
+    exempt = "PerSourcePenaltyExemptList 10.0.0.10,10.0.0.11,10.0.0.12\n"
+    for version in ("1:10.0p1-7", "1:9.8p1-1"):
+        assert exempt in ssh.sshd_config(small(), version)
+    for version in ("1:9.2p1-2+deb12u3", "1:9.6p1-3ubuntu13.5", ""):  # which do not know it
+        assert "PerSource" not in ssh.sshd_config(small(), version)
 
 
 def test_keys_only_is_what_sshd_itself_says(tmp_path: Path) -> None:
