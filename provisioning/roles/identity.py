@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cluster.model import NodeRole
-from provisioning.resources import Group, Package, Resource, User
+from provisioning.resources import Command, Group, Image, Package, Resource, User
 from provisioning.role import Context, Role
+from provisioning.roles import nfs
 from provisioning.roles.where import everywhere, homes_node
 
 # Fixed, in the system's range, and declared before the packages that would pick their own.
@@ -27,6 +28,7 @@ def people(context: Context) -> list[Resource]:
     cluster = context.cluster
     login = context.node.has(NodeRole.LOGIN)
     makes_homes = context.node.name == homes_node(cluster).name
+    serves = nfs.is_server(cluster, context.node)
     groups = [
         *(Group(group=group.name, gid=group.gid) for group in cluster.groups),
         *(Group(group=name, gid=gid) for course in cluster.courses for name, gid in course.groups),
@@ -45,10 +47,25 @@ def people(context: Context) -> list[Resource]:
             full_name=user.full_name,
             password_hash=context.secrets.get(f"password.{user.name}", "*") if login else "*",
             create_home=makes_homes,
+            notify=("run:nfs-groups",) if serves else (),
         )
         for user in cluster.users
     ]
-    return [*groups, *users]
+    return [*groups, *users, *(_asked_anew() if serves else ())]
+
+
+def _asked_anew() -> list[Resource]:
+    """The file server remembers somebody's groups, and a client whom it has refused, for longer
+    than a new member of a course would wait."""
+    return [
+        Command(
+            id="nfs-groups",
+            run=("exportfs", "-f"),
+            on_notify=True,
+            summary="let the file server ask anew who is in which group",
+            image=Image.DEFER,
+        )
+    ]
 
 
 def tools(_context: Context) -> list[Resource]:

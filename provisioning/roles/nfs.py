@@ -6,6 +6,8 @@
   same file system, would take its parent's options.
 - After a restart the server waits for its clients to claim what they had open before anybody gets
   a new lock or file: ten seconds here instead of ninety.
+- Somebody's groups are asked for again after a minute, not after half an hour, also when they were
+  changed by hand (:mod:`provisioning.roles.identity` has them asked for at once).
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ vers4.1=y
 vers4.2=n
 grace-time=10
 lease-time=10
+[mountd]
+ttl=60
 """
 CLIENT_OPTIONS = (
     "_netdev",
@@ -123,6 +127,7 @@ def nothing_hidden(context: Context) -> None:
         and home in own.mounted
         and cluster.storage.shared in own.mounted
     ):
+        _no_disk_over_them(context)
         return
     inside = {user: path for user, path in own.homes.items() if path.startswith(f"{home}/")}
     name, admin = context.node.name, cluster.ssh.user
@@ -140,6 +145,17 @@ def nothing_hidden(context: Context) -> None:
         raise PracticumError(
             f"the cluster's {home} would hide the homes of {', '.join(lost[:5])} on {name}: move "
             f"them to {target}, or elsewhere, first"
+        )
+
+
+def _no_disk_over_them(context: Context) -> None:
+    """Refuse a first disk over the folder that has everybody's files."""
+    storage, name = context.cluster.storage, context.node.name
+    if storage.disk is not None and storage.folder not in context.own.mounted:
+        raise PracticumError(
+            f"everybody's files are in {storage.folder} of {name}, on its own disk: that of "
+            f"storage.disk would hide them. With nobody working, mount it at a place of its own, "
+            f"copy home and shared there, umount {storage.home} {storage.shared}, and apply again"
         )
 
 

@@ -114,6 +114,34 @@ def test_above_a_soft_limit_for_the_grace_and_no_longer(homes: Vms) -> None:
     assert homes.fill("node01", "ada", "/home/ada/three", 2) == ""
 
 
+def test_limits_that_somebody_switched_off_hold_again_after_an_apply(homes: Vms) -> None:
+    homes.check_on("head", ["quotaoff", "-u", "/srv/practicum"])
+    assert homes.fill("node01", "ada", "/home/ada/much", 35) == ""  # hard 30
+    assert changes(homes.apply()) == ["head: run command:quotas"]
+    assert "Disk quota exceeded" in homes.fill("node01", "ada", "/home/ada/more", 2)
+    assert changes(homes.plan()) == []
+
+
+def test_who_joins_a_group_has_its_files_at_once(homes: Vms) -> None:
+    """The server asks for somebody's groups itself and remembers them for a while, and a client whom
+    it has refused."""
+    before, folder = homes.toml.read_text(), "/srv/practicum/shared/club"
+    look = ["ls", "/nfs/club"]
+
+    def with_club(text: str) -> str:
+        text = text.replace('groups = ["students", "project"]', 'groups = ["students", "club"]')
+        return text + '\n[[groups]]\nname = "club"\ngid = 2999\n'
+
+    homes.check_on("head", ["sh", "-c", f"mkdir -m 770 {folder} && chgrp 2999 {folder}"])
+    try:
+        assert "Permission denied" in homes.run_on("node01", look, user="ada").stderr
+        homes.apply(with_club)
+        homes.check_on("node01", look, user="ada")
+    finally:
+        homes.check_on("head", ["rmdir", folder])
+        homes.apply(lambda _text: before)
+
+
 def test_a_groups_members_have_a_limit_together(homes: Vms) -> None:
     shared = "mkdir ~/shared && chgrp project ~/shared && chmod g+s ~/shared"
     for user in ("ada", "ben"):

@@ -31,6 +31,9 @@ from pathlib import Path
 from typing import Any
 
 GET_INFO, SET_INFO, SET_QUOTA, GET_NEXT = 0x800005, 0x800006, 0x800008, 0x800009
+# Q_XGETQSTAT, which answers for ext4 too: struct fs_quota_stat of <linux/dqblk_xfs.h>, whose flags
+# are behind a version and a byte nobody uses; those of user and group limits that are enforced
+GET_STATE, STATE_SIZE, ENFORCED = 0x5805, 256, {"u": 2, "g": 8}
 KINDS = {"users": 0, "groups": 1}
 # hard and soft kB, bytes used, hard and soft files, files used, two ends of grace, what is valid
 # (of a struct if_dqblk), and in a struct if_nextdqblk the id
@@ -51,8 +54,7 @@ class Quotas:
 
     def __init__(self, folder: str, mountinfo: str) -> None:
         self.folder = folder
-        self.device, options = mount_of(folder, mountinfo)
-        self.held = {"usrquota", "grpquota"} <= options
+        self.device = mount_of(folder, mountinfo)
         self._call = ctypes.CDLL(None, use_errno=True).quotactl
 
     def call(self, command: int, kind: int, number: int, buffer: Any) -> None:
@@ -62,6 +64,13 @@ class Quotas:
         if code:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), self.device)
+
+    def only_counted(self) -> list[str]:
+        """Of u and g those whose limits stop nobody (quotaoff)."""
+        buffer = ctypes.create_string_buffer(STATE_SIZE)
+        self.call(GET_STATE, 0, 0, buffer)
+        flags = int.from_bytes(buffer.raw[2:4], sys.byteorder)
+        return [letter for letter, bit in ENFORCED.items() if not flags & bit]
 
     def counts(self) -> bool:
         """Whether the kernel counts anything there."""
@@ -110,14 +119,14 @@ class Quotas:
         self.call(SET_QUOTA, kind, number, ctypes.create_string_buffer(ENTRY.pack(*fields)))
 
 
-def mount_of(folder: str, mountinfo: str) -> tuple[str, set[str]]:
-    """Device and options of what is mounted there (proc(5), mountinfo)."""
+def mount_of(folder: str, mountinfo: str) -> str:
+    """The device that is mounted there (proc(5), mountinfo)."""
     found = None
     for line in mountinfo.splitlines():
         row, _, rest = line.partition(" - ")
         fields, more = row.split(), rest.split()
         if len(more) >= 3 and unescaped(fields[4]) == folder:
-            found = unescaped(more[1]), set(more[2].split(",")) | set(fields[5].split(","))
+            found = unescaped(more[1])
     if found is None:
         raise RefusalError(f"nothing is mounted at {folder}: is the disk there?")
     return found
@@ -151,10 +160,12 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
     different = False
     if not wanted.get("held", True) and not quotas.counts():
         return False
-    if wanted.get("held", True) and not quotas.held:  # counted, but nobody is stopped
-        different = True
-        if not check:
-            switch_on(wanted["folder"])
+    if wanted.get("held", True):
+        quotas.grace(0)  # OSError where nothing is counted
+        for letter in quotas.only_counted():
+            different = True
+            if not check:
+                switch_on(wanted["folder"], letter)
     for name, kind in KINDS.items():
         there = dict(quotas.entries(kind))
         # first: who is above a soft limit when it is set gets the grace that holds then
@@ -169,9 +180,9 @@ def adjust(wanted: dict[str, Any], check: bool) -> bool:
     return different
 
 
-def switch_on(folder: str) -> None:
+def switch_on(folder: str, letter: str) -> None:
     done = subprocess.run(
-        ["quotaon", "-ug", folder], capture_output=True, text=True, timeout=60, check=False
+        ["quotaon", f"-{letter}", folder], capture_output=True, text=True, timeout=60, check=False
     )
     if done.returncode and "busy" not in done.stderr.lower():
         raise RefusalError(f"quotaon {folder}: {done.stderr.strip() or done.returncode}")
