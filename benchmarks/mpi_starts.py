@@ -44,7 +44,7 @@ while time.time() < end:
     for way in ways:
         begun = time.monotonic()
         done = subprocess.run(
-            ["srun", "-n4", "./starts"], capture_output=True, text=True,
+            ["timeout", "60", "srun", "-n4", "./starts"], capture_output=True, text=True,
             env={**os.environ, "SLURM_PMIX_FENCE": way})
         good = done.returncode == 0 and done.stdout.count("sum 6") == 4
         told[way].append(time.monotonic() - begun if good else None)
@@ -82,7 +82,7 @@ def run(info: LabInfo, options: argparse.Namespace) -> None:
     took = {way: [one for told in found for one in told[way]] for way in WAYS}
     died = {way: sum(one is None for one in took[way]) for way in WAYS}
     middle = {
-        way: round(statistics.median(one for one in took[way] if one is not None), 2)
+        way: round(statistics.median([one for one in took[way] if one is not None] or [0]), 2)
         for way in WAYS
     }
     common.show(

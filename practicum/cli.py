@@ -94,13 +94,17 @@ def main() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """As Ctrl-C does: what was closed for a while is opened again."""
+    """As Ctrl-C does: what was closed for a while is opened again. Shells and systemd say it more
+    than once, and the second time would cut that off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _hang_up(terminals: Sequence[int], number: int, frame: FrameType | None) -> None:
     """The terminal is gone: whatever is still said there would fail, and with it what has to be
     done."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in terminals:
         os.dup2(nowhere, stream)

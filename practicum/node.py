@@ -221,7 +221,7 @@ def remove(
     """Take nodes out of the cluster: drain, wait for jobs, undo what practicum made there, and
     take them out of cluster.toml (its comments stay).
 
-    Accounts, packages and data on the nodes are left as they are. The others hear of it by the
+    Packages and data on the nodes stay; people's accounts are closed. The others hear of it by the
     practicum apply that follows.
     """
     from cluster.errors import UsageError

@@ -6,11 +6,13 @@ slurm.conf says again, UP, when slurmctld starts or reads its configuration anew
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from cluster.errors import PracticumError
 from cluster.hostlist import fold
@@ -51,9 +53,14 @@ class Closing:
         self._path = base / RECORD
         self._reporter = reporter
         self._ours: dict[str, PartitionState] = {}
+        self._lock: TextIO | None = None  # until the partitions are open, or this command ends
 
     def close(self) -> None:
-        """PracticumError when Slurm does not answer."""
+        """PracticumError when Slurm does not answer, or another command has closed them."""
+        if not self._hold():
+            raise PracticumError(
+                "another practicum command has closed the partitions for a moment: wait for its end"
+            )
         self._ours = to_reopen(self._controller.partitions(), self._recorded())
         if not self._ours:
             self._forget()
@@ -74,12 +81,15 @@ class Closing:
                 self._controller.turn(name, state)
 
         names = ", ".join(self._ours)
-        patiently(
-            work,
-            "the partitions are still closed: run scontrol update PartitionName=NAME State=UP on "
-            f"{self._controller.node.name} for {names}",
-            OPEN_SECONDS,
-        )
+        try:
+            patiently(
+                work,
+                "the partitions are still closed: run scontrol update PartitionName=NAME State=UP "
+                f"on {self._controller.node.name} for {names}",
+                OPEN_SECONDS,
+            )
+        finally:
+            self._let_go()
         self._ours = {}
         self._forget()
         self._reporter.line("partitions take jobs again")
@@ -90,15 +100,17 @@ class Closing:
         try:
             yield
         except BaseException:
-            if self._ours:
+            ours, self._ours = self._ours, {}
+            self._let_go()
+            if ours:
                 self._reporter.line(f"partitions take no jobs {until}")
-            self._ours = {}
             raise
 
     def open_left(self) -> None:
-        """Open what a run that was cut off has closed; PracticumError as :meth:`open`."""
-        if left := self._recorded():
-            self._ours = still_closed(self._controller.partitions(), left)
+        """Open what a run that was cut off has closed, not what one that runs has; PracticumError
+        as :meth:`open`."""
+        if self._path.exists() and self._hold():
+            self._ours = still_closed(self._controller.partitions(), self._recorded())
             self.open()
             self._forget()
 
@@ -107,8 +119,26 @@ class Closing:
         if self._controller.node.name in names:
             self._forget()
 
+    def _hold(self) -> bool:
+        """Whether no other command has them; kept until :meth:`_let_go`, or the end."""
+        self._path.parent.mkdir(exist_ok=True)
+        lock = self._path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
+        self._let_go()
 
     def _recorded(self) -> dict[str, PartitionState]:
         try:

@@ -23,6 +23,7 @@ from provisioning.transport import TransportError
 THREADS = 32
 BOOT_SECONDS = 900  # a Pi that checks its card takes minutes
 OFF_SECONDS = 300
+SILENT_PROBES = 3
 STOPPING_SECONDS = 90  # until what stops is off (systemd kills what has not ended by then)
 READY_SECONDS = 180  # until slurmd has registered
 POLL_SECONDS = 2.0
@@ -200,6 +201,15 @@ def which_are_up(nodes: Sequence[Node], port: int) -> list[Node]:
     return [node for node, up in zip(nodes, found, strict=True) if up]
 
 
+def _is_silent(node: Node, port: int) -> bool:
+    """For some seconds: a packet may be lost, and a switch may need a moment."""
+    for _ in range(SILENT_PROBES):
+        if is_up(node, port):
+            return False
+        time.sleep(1)
+    return True
+
+
 def _takes_ssh(node: Node, port: int) -> bool:
     try:
         with socket.create_connection((node.address, port), timeout=2) as connection:
@@ -219,25 +229,29 @@ def switch_off(
 
     A machine that is silent counts as off only as long as something else shows that this one still
     has its network: one of ``witnesses``, which were up and stay so for now; where there is none,
-    that it was told to go off, or that another of ``nodes`` was.
+    that it, or another of ``nodes``, was heard a moment before. The machine we run on is told, and
+    not waited for.
     """
     failed: dict[str, str] = {}
+    heard: set[str] = set()
     told: set[str] = set()
     port = cluster.ssh.port
 
     def one(node: Node) -> None:
         try:
-            if not is_up(node, port):
+            if _is_silent(node, port):
                 return
+            heard.add(node.name)
             if _takes_ssh(node, port):
                 with Remote(ssh_target(cluster, node, base)) as remote:
                     reporter.node_state(node.name, "switching off")
                     order(remote, "poweroff")
                 told.add(node.name)
-                _until(lambda: not is_up(node, port), OFF_SECONDS)
+                if not is_here(node):  # which ends this command, too
+                    _until(lambda: _is_silent(node, port), OFF_SECONDS)
             else:  # an earlier run may have told it
                 reporter.node_state(node.name, "takes no SSH; waiting whether it goes off")
-                _until(lambda: not is_up(node, port), STOPPING_SECONDS)
+                _until(lambda: _is_silent(node, port), STOPPING_SECONDS)
         except TimeoutError:
             failed[node.name] = (
                 f"{node.name} still answers after {OFF_SECONDS} s: look at it"
@@ -250,7 +264,7 @@ def switch_off(
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(one, nodes))
     silent = [node for node in nodes if node.name not in failed]
-    failed |= _doubted(cluster, silent, told, witnesses)
+    failed |= _doubted(cluster, silent, heard, witnesses)
     for node in silent:
         if node.name not in failed:
             reporter.node_state(node.name, "is off")
@@ -258,7 +272,7 @@ def switch_off(
 
 
 def _doubted(
-    cluster: Cluster, silent: Sequence[Node], told: Collection[str], witnesses: Sequence[Node]
+    cluster: Cluster, silent: Sequence[Node], heard: Collection[str], witnesses: Sequence[Node]
 ) -> dict[str, str]:
     """Which silent machines may still be on, with the reason."""
     if witnesses:
@@ -270,7 +284,7 @@ def _doubted(
             "not to go off yet: is this machine still on the cluster's network?"
             for node in silent
         }
-    if told or any(is_here(node) for node in cluster.machines):
+    if heard or any(is_here(node) for node in cluster.machines):
         return {}
     return {
         node.name: f"{node.name} does not answer, and no other machine does: it is off, or this "

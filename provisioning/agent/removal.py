@@ -49,6 +49,8 @@ def removals(
             continue
         if kind == "line" and (entry.get("path"), entry.get("line")) in lines:
             continue
+        if kind == "user" and entry.get("adopted") and not wanted:
+            continue  # the node leaves the cluster: accounts that it had before are its own
         examine = _EXAMINERS.get(kind)
         work = examine(run, key, entry, units) if examine else None
         if work is not None:

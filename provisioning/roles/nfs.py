@@ -149,9 +149,11 @@ def nothing_hidden(context: Context) -> None:
 
 
 def _no_disk_over_them(context: Context) -> None:
-    """Refuse a first disk over the folder that has everybody's files."""
-    storage, name = context.cluster.storage, context.node.name
-    if storage.disk is not None and storage.folder not in context.own.mounted:
+    """Refuse a first disk over the folder that has everybody's files. That they are on the system's
+    own is told by lsblk: a folder's second place in the tree (bind) counts as the disk's."""
+    storage, own, name = context.cluster.storage, context.own, context.node.name
+    on_systems = any({"/", storage.home} <= set(one.get("mounts", ())) for one in own.disks or ())
+    if storage.disk is not None and storage.folder not in own.mounted and on_systems:
         raise PracticumError(
             f"everybody's files are in {storage.folder} of {name}, on its own disk: that of "
             f"storage.disk would hide them. With nobody working, mount it at a place of its own, "

@@ -307,7 +307,8 @@ def test_a_network_that_is_lost_is_no_cluster_that_is_off(
         done = CliRunner().invoke(app, ["shutdown", "-y", "--only", name, "--file", file])
     finally:
         network("delete")
-        labs.up(lab.name, roles=(), reporter=Silent())  # the node did go off
+        until(lambda: not containers.supervisors(lab.name, name))  # it did go off
+        labs.up(lab.name, roles=(), reporter=Silent())
     assert done.exit_code == 1, done.output
     assert f"{name} does not answer any more, and neither does login" in done.output
     assert "is this machine still on the cluster's network?" in done.output

@@ -91,6 +91,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     # A shell's background job, as CI may be, ignores Ctrl-C, and so would what it starts.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "from practicum.cli import main; print('up', flush=True); main()"
     )
     process = subprocess.Popen(
@@ -111,7 +112,8 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
 def test_what_was_begun_is_ended_when_the_terminal_goes(tmp_path: Path) -> None:
     """A closed laptop, a lost SSH: what cleans up may still say so, into the void."""
     body = (
-        "import os, time, typer\n"
+        "import os, signal, time, typer\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # under nohup it is not
         "from practicum import cli\n"
         "app = typer.Typer()\n"
         "@app.command()\n"
@@ -120,6 +122,7 @@ def test_what_was_begun_is_ended_when_the_terminal_goes(tmp_path: Path) -> None:
         "        print('up', flush=True)\n"
         "        time.sleep(60)\n"
         "    finally:\n"
+        "        for number in (signal.SIGHUP, signal.SIGTERM): os.kill(os.getpid(), number)\n"
         "        for _ in range(100): print('ending', flush=True)\n"
         "        open(ended, 'w').close()\n"
         "cli.app = app\n"

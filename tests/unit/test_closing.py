@@ -121,6 +121,21 @@ def test_what_is_cut_off_may_leave_the_partitions_closed(tmp_path: Path) -> None
     Closing(slurm, tmp_path, Silent()).open_left()  # nothing left, nobody asked
 
 
+def test_a_command_that_has_them_closed_is_left_alone(tmp_path: Path) -> None:
+    """By an apply that goes through meanwhile, and by another command that wants them closed."""
+    slurm = Slurm(tmp_path, parts={"batch": "up"})
+    hold = Closing(slurm, tmp_path, Silent())
+    hold.close()
+    Closing(slurm, tmp_path, Silent()).open_left()
+    with pytest.raises(PracticumError, match="another practicum command has closed"):
+        Closing(slurm, tmp_path, Silent()).close()
+    assert slurm.parts == {"batch": "down"}
+    hold.open()
+    assert slurm.parts == {"batch": "up"}
+    with no_new_starts(slurm, tmp_path, Silent()):
+        assert slurm.parts == {"batch": "down"}
+
+
 def test_what_changed_since_a_run_was_killed_counts() -> None:
     """Opened by hand since, taken out of cluster.toml, or never ours."""
     was = {"a": UP, "b": UP, "gone": UP}

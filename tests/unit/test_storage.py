@@ -244,9 +244,19 @@ def test_homes_in_use_are_not_hidden() -> None:
     assert built("node01", made, replace(SERVER, mounted=("/home",)))  # of what is served, no facts
     assert built("login", made, replace(pi, mounted=("/home", "/nfs")))  # already so, and it works
     assert "would hide" in refusal(made, replace(pi, mounted=("/home",)))
-    first = refusal(cluster(), replace(SERVER, mounted=("/home", "/nfs")))
+    bound = {
+        "name": "vda1",
+        "path": "/dev/vda1",
+        "kind": "part",
+        "size": 1,
+        "mounts": ["/", "/home"],
+    }
+    own = replace(SERVER, mounted=("/home", "/nfs"), disks=[*(SERVER.disks or ()), bound])
+    first = refusal(cluster(), own)
     assert "files are in /srv/practicum of login" in first and "umount /home /nfs" in first
-    assert built("login", cluster(), replace(SERVER, mounted=("/srv/practicum", "/home", "/nfs")))
+    # the disk is there; or was unmounted by hand, and the folders on it were not
+    assert built("login", cluster(), replace(own, mounted=("/srv/practicum", "/home", "/nfs")))
+    assert built("login", cluster(), replace(own, disks=SERVER.disks))
     ada = replace(SERVER, homes={"ada": "/home/ada", "pi": "/home/pi"})
     said = refusal(small(storage={"provider": "nfs"}), ada)
     assert "would hide the homes of ada on login" in said
