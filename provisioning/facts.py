@@ -3,6 +3,7 @@ reads *known after apply* in a plan."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -55,6 +56,12 @@ class Facts:
     def from_wire(cls, wire: Mapping[str, Any]) -> Facts:
         known = {item.name for item in fields(cls)}
         return cls(**{key: value for key, value in wire.items() if key in known})
+
+
+def release(version: str) -> str:
+    """22.05 of Debian's 22.05.8-4+deb12u3, 10.0 of 1:10.0p1-7; "" when there is none."""
+    match = re.match(r"(?:\d+:)?(\d+\.\d+)", version)
+    return match[1] if match else ""
 
 
 # The packages whose versions are facts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,7 +223,7 @@ def switch_off(
     base: Path,
     nodes: Sequence[Node],
     reporter: Reporter,
-    witnesses: Sequence[Node] = (),
+    witnesses: Sequence[Node],
 ) -> dict[str, str]:
     """Switch several machines off and wait until all are; sentences of what failed.
 
@@ -234,7 +234,6 @@ def switch_off(
     """
     failed: dict[str, str] = {}
     heard: set[str] = set()
-    told: set[str] = set()
     port = cluster.ssh.port
 
     def one(node: Node) -> None:
@@ -246,18 +245,13 @@ def switch_off(
                 with Remote(ssh_target(cluster, node, base)) as remote:
                     reporter.node_state(node.name, "switching off")
                     order(remote, "poweroff")
-                told.add(node.name)
                 if not is_here(node):  # which ends this command, too
-                    _until(lambda: _is_silent(node, port), OFF_SECONDS)
+                    late = f"still answers after {OFF_SECONDS} s: look at it"
+                    _until_silent(node, port, OFF_SECONDS, late)
             else:  # an earlier run may have told it
                 reporter.node_state(node.name, "takes no SSH; waiting whether it goes off")
-                _until(lambda: _is_silent(node, port), STOPPING_SECONDS)
-        except TimeoutError:
-            failed[node.name] = (
-                f"{node.name} still answers after {OFF_SECONDS} s: look at it"
-                if node.name in told
-                else f"{node.name} is on, but its SSH server does not answer: switch it off by hand"
-            )
+                late = "is on, but its SSH server does not answer: switch it off by hand"
+                _until_silent(node, port, STOPPING_SECONDS, late)
         except PracticumError as error:
             failed[node.name] = str(error)
 
@@ -293,11 +287,12 @@ def _doubted(
     }
 
 
-def _until(what: Callable[[], bool], seconds: float) -> None:
+def _until_silent(node: Node, port: int, seconds: float, late: str) -> None:
+    """PracticumError, that it is ``late``, when it answers after that time."""
     end = time.monotonic() + seconds
-    while not what():
+    while not _is_silent(node, port):
         if time.monotonic() > end:
-            raise TimeoutError
+            raise PracticumError(f"{node.name} {late}")
         time.sleep(0.5)
 
 

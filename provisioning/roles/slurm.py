@@ -17,16 +17,11 @@ from provisioning.role import Context, Role
 from provisioning.roles import boot_line, slurm_access, slurm_jobs
 from provisioning.roles.own_files import FOLDER, own_file
 from provisioning.roles.slurm_accounting import declared_accounting
-from provisioning.roles.slurm_conf import MAIL, cgroup_conf, memory_is_off, slurm_conf
+from provisioning.roles.slurm_conf import MAIL, MPI_CONF, cgroup_conf, memory_is_off, slurm_conf
 from provisioning.roles.slurm_release import refuse_mixture
 from provisioning.roles.where import everywhere, on, on_first
 
 CHECK_CONF = f"{FOLDER}/check_slurm_conf.py"
-# Slurm's default, a tree for the barriers of MPI_Init, now and then lets ranks through while others
-# still wait in the one before: what they send then kills these (seen in a core: Open MPI's TCP
-# calls what is not registered yet). On two busy nodes 13 of 853 steps of 4 ranks died with "tree",
-# 8 of 1677 with the default, none of 1969 with "ring".
-MPI_CONF = "PMIxCollFence=ring\n"
 
 # Slurm's daemons reopen their logs on SIGUSR2.
 LOGROTATE = """/var/log/slurm/*.log {

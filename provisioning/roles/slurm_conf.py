@@ -20,6 +20,10 @@ MEMORY_SHARE = 0.95
 # What a job gets for each core when it asks for nothing.
 DEFAULT_MEMORY_PER_CPU_MB = 256
 MAIL = f"{FOLDER}/slurm-mail"
+# mpi.conf(5). Slurm's default, a tree for the barriers of MPI_Init, now and then lets ranks through
+# while others still wait in the one before, and what they send kills these; the ring lets none
+# (benchmarks/mpi_starts.py).
+MPI_CONF = "PMIxCollFence=ring\n"
 # Whoever used much of late comes after the others; waiting counts a little, QOS and partitions as
 # much as use does. Named, since the default was "first come, first served" up to 23.02.
 PRIORITIES = (

@@ -7,23 +7,16 @@ than slurmd, within the same window.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from cluster.errors import PracticumError
 from cluster.model import Cluster, NodeRole
-from provisioning.facts import Facts
+from provisioning.facts import Facts, release
 
 RELEASES = ("20.11", "21.08", "22.05", "23.02", "23.11", "24.05", "24.11", "25.05", "25.11")
 THREE_SINCE = "24.11"
 # What the distributions bring, for nodes on which nothing is installed yet.
 BROUGHT = {"bullseye": "20.11", "bookworm": "22.05", "noble": "23.11", "trixie": "24.11"}
-
-
-def release(version: str) -> str:
-    """22.05 of 22.05.8-4+deb12u3; "" when there is none."""
-    match = re.match(r"(?:\d+:)?(\d+\.\d+)", version)
-    return match[1] if match else ""
 
 
 def reads(new: str, old: str) -> bool:

@@ -7,9 +7,8 @@ takes over one node can so act as any user on the others; over NFS they could an
 
 from __future__ import annotations
 
-import re
-
 from cluster.model import Cluster, Node, NodeRole
+from provisioning.facts import release
 from provisioning.resources import Command, Directory, Image, Package, Resource, Service, file
 from provisioning.role import Context, Role
 from provisioning.roles.own_files import FOLDER, own_file
@@ -33,7 +32,8 @@ def sshd_config(cluster: Cluster, version: str = "") -> str:
     by address. Not the cluster's own, or any student could shut practicum out of a node."""
     passwords = "yes" if cluster.ssh.passwords else "no"
     own = ",".join(node.address for node in cluster.machines)
-    exempt = f"PerSourcePenaltyExemptList {own}\n" if _release(version) >= (9, 8) else ""
+    penalizes = [int(one) for one in release(version).split(".") if one] >= [9, 8]
+    exempt = f"PerSourcePenaltyExemptList {own}\n" if penalizes else ""
     return f"""# Written by practicum.
 PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
@@ -44,12 +44,6 @@ HostbasedAuthentication yes
 IgnoreRhosts yes
 IgnoreUserKnownHosts yes
 {exempt}"""
-
-
-def _release(version: str) -> tuple[int, int]:
-    """``1:10.0p1-7`` as (10, 0); (0, 0) when it is not known."""
-    found = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def ssh_config(cluster: Cluster) -> str:

@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
 #SBATCH --job-name=hello-mpi --nodes=2 --ntasks-per-node=2 --time=00:05:00 --output=hello.out
 srun ./hello
 ''')
-job = subprocess.run("cd && mpicc -o hello hello.c && sbatch --wait hello.sh; cat hello.out",
+job = subprocess.run("cd && mpicc -o hello hello.c && sbatch --wait hello.sh; echo ended $?; cat hello.out",
                      shell=True, capture_output=True, text=True, timeout=120)
 print(job.stdout, job.stderr)
 """
@@ -231,7 +231,8 @@ def test_two_students_from_the_browser_to_two_node_jobs(lab, run_on, browser: Br
     shot(ada, "mpi-job")
     hosts = set(re.findall(r"rank \d of 4 on (node\d+) sum 6", output))
     number = "".join(re.findall(r"^Submitted batch job (\d+)", output))
-    assert len(hosts) == 2, f"{output}\n{story(lab, run_on, number) if number else ''}"
+    good = len(hosts) == 2 and "ended 0\n" in output
+    assert good, f"{output}\n{story(lab, run_on, number) if number else ''}"
 
     _terminal_gets_its_own_allocation(ada, run_on, job)
     _ben_has_his_own_job_and_cannot_reach_adas(ben, lab, run_on, job)

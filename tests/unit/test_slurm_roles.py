@@ -14,7 +14,7 @@ from test_roles import BOARD, FACTS, SECRETS, small
 
 from cluster.errors import PracticumError
 from cluster.model import Cluster
-from provisioning.facts import Facts
+from provisioning.facts import Facts, release
 from provisioning.health.limits import memory_limits
 from provisioning.health.model import Look, Picture
 from provisioning.resources import Command, File, Line, Resource, Service
@@ -27,7 +27,7 @@ from provisioning.roles.slurm_access import access_conf
 from provisioning.roles.slurm_accounting import accounting
 from provisioning.roles.slurm_conf import cgroup_conf, slurm_conf
 from provisioning.roles.slurm_jobs import keep
-from provisioning.roles.slurm_release import RELEASES, reads, refuse_jump, refuse_mixture, release
+from provisioning.roles.slurm_release import RELEASES, reads, refuse_jump, refuse_mixture
 
 # A Pi whose firmware switched the memory cgroup off.
 PI = replace(BOARD, cgroup_controllers="cpuset cpu io pids", boot_line="/boot/firmware/cmdline.txt")
